@@ -1,0 +1,73 @@
+"""Command-line arguments that the device and the server share, and how they report a bad one."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+__all__ = ["Parser", "address", "count", "existing_file", "existing_folder", "seconds"]
+
+
+class Parser(argparse.ArgumentParser):
+    """Reports a bad argument in one line and exits with 2."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print ``message`` behind the program's name, without the usage."""
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
+def count(minimum: int) -> Callable[[str], int]:
+    """The type of a whole number of at least ``minimum``."""
+
+    def convert(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = minimum - 1
+        if value < minimum:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {minimum}")
+        return value
+
+    return convert
+
+
+def seconds(text: str) -> float:
+    """The type of a time of at least 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 0")
+    return value
+
+
+def address(text: str) -> str:
+    """The type of HOST:PORT; an IPv6 host stands in brackets."""
+    host, separator, port = text.rpartition(":")
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    if (
+        not separator
+        or not bare
+        or (":" in bare and bare == host)
+        or not port.isdecimal()
+        or int(port) > 65535
+    ):
+        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT")
+    return text
+
+
+def existing_file(text: str) -> Path:
+    """The type of a file that is there."""
+    if not Path(text).is_file():
+        raise argparse.ArgumentTypeError(f"there is no file {text}")
+    return Path(text)
+
+
+def existing_folder(text: str) -> Path:
+    """The type of a folder that is there."""
+    if not Path(text).is_dir():
+        raise argparse.ArgumentTypeError(f"there is no folder {text}")
+    return Path(text)

@@ -1,0 +1,373 @@
+"""A split model as it is saved, shipped and loaded: safetensors and JSON, the halves apart.
+
+::
+
+    FOLDER/device/model.json  weights.safetensors      head and bottleneck without its decoder
+    FOLDER/server/model.json  weights.safetensors      bottleneck without its encoder, and tail
+
+A half is all that its peer's machine needs; loading it never makes a weight of the other half. A
+model that runs whole on the device has no server half.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from edge.blueprint import BundleError, Half, ModelSpec, black_image, build, skeleton
+from edge.bottlenecks.base import Bottleneck, Shape
+from edge.coding.frame import Handshake
+from edge.coding.tables import FrequencyTables
+from edge.graphs import modes_set
+from edge.split import SplitModel, count_macs, parameters_of
+
+__all__ = [
+    "FORMAT",
+    "BundleError",
+    "DeviceHalf",
+    "ModelSpec",
+    "ServerHalf",
+    "build",
+    "load_device",
+    "load_server",
+    "save",
+]
+
+#: Version of the folder's format. Raised with any change that an older reader would misread.
+FORMAT = 1
+
+_TABLES = "tables."
+
+
+@dataclass(frozen=True, eq=False)
+class _Half:
+    """What both halves say of their model."""
+
+    spec: ModelSpec
+    model_id: str  #: 16 hex digits, the same in both halves
+    bottleneck: Bottleneck | None
+    feature_shape: Shape  #: of one sample ahead of the bottleneck
+    target_shape: Shape  #: of one sample behind the bottleneck
+    fingerprint: bytes  #: of the bottleneck; empty for a local model
+    parameters: int  #: of this half
+    macs: int  #: of this half, for one sample
+    classes: int  #: length of the logits
+
+    def handshake(self, client: str = "", top: int = 1) -> Handshake:
+        """What this half opens a stream with, or expects of one."""
+        return Handshake(self.model_id, self.fingerprint, self.feature_shape, client=client, top=top)
+
+
+@dataclass(frozen=True, eq=False)
+class DeviceHalf(_Half):
+    """Head and encoder, ready to run."""
+
+    head: nn.Module
+
+    @property
+    def local(self) -> bool:
+        """Whether the whole network runs here, so that features are logits and nothing is sent."""
+        return self.bottleneck is None
+
+    @torch.inference_mode()
+    def features(self, images: Tensor) -> Tensor:
+        """Features [N, *feature_shape] of images [N, C, H, W] with values 0..1; logits if :attr:`local`.
+
+        Raises:
+            ValueError: images of another shape or not floating point.
+        """
+        if tuple(images.shape[1:]) != self.spec.input_shape or not images.is_floating_point():
+            expected = ("N", *self.spec.input_shape)
+            raise ValueError(
+                f"images {images.dtype} of shape {tuple(images.shape)}, expected floats of shape {expected}"
+            )
+        features: Tensor = self.head(images)
+        return features
+
+    @torch.inference_mode()
+    def encode(self, features: Tensor) -> list[bytes]:
+        """One payload for each sample of features [N, *feature_shape].
+
+        Raises:
+            ValueError: as the bottleneck's ``encode``.
+            RuntimeError: a local model, which sends nothing.
+        """
+        if self.bottleneck is None:
+            raise RuntimeError(f"model {self.spec.name!r} runs whole on the device: it has nothing to encode")
+        return self.bottleneck.encode(features)
+
+
+@dataclass(frozen=True, eq=False)
+class ServerHalf(_Half):
+    """Decoder and tail, ready to run."""
+
+    bottleneck: Bottleneck
+    tail: nn.Module
+
+    @property
+    def max_payload(self) -> int:
+        """Longest payload to accept, in bytes: four times the float32 image or features, and 4 KiB."""
+        return 16 * max(math.prod(self.spec.input_shape), math.prod(self.feature_shape)) + 4096
+
+    @torch.inference_mode()
+    def decode(self, payloads: Sequence[bytes]) -> Tensor:
+        """Features [N, *target_shape] of payloads.
+
+        Raises:
+            PayloadError: a payload that the device half cannot have made.
+        """
+        return self.bottleneck.decode(payloads)
+
+    @torch.inference_mode()
+    def predict(self, features: Tensor) -> Tensor:
+        """Logits [N, classes] of decoded features [N, *target_shape]."""
+        logits: Tensor = self.tail(features)
+        return logits
+
+
+def save(model: SplitModel, spec: ModelSpec, folder: Path, *, overwrite: bool = False) -> str:
+    """Write both halves of a model, or the one half of a local model.
+
+    The folder appears at once, after both halves have been loaded from it for a test. What
+    ``prepare_training`` attached is not written.
+
+    Returns:
+        the model's id: equal for equal specifications and weights.
+
+    Raises:
+        BundleError: the folder exists and ``overwrite`` is not set, or the model cannot be loaded again.
+        NotFrozenError: the bottleneck's frequency tables have not been made.
+    """
+    folder = Path(folder)
+    if folder.exists() and not overwrite:
+        raise BundleError(f"{folder} exists already; to replace it, ask for it")
+    description, shapes = _described(model, spec)
+    contents = {half: _tensors(model, spec, half, *shapes) for half in _halves_of(spec)}
+    model_id = _model_id(spec, {key: value for part in contents.values() for key, value in part.items()})
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as scratch:
+        fresh = Path(scratch) / "new"
+        for half, tensors in contents.items():
+            (fresh / half).mkdir(parents=True)
+            save_file(tensors, fresh / half / "weights.safetensors")
+            record = {
+                "format": FORMAT,
+                "half": half,
+                "model_id": model_id,
+                "spec": asdict(spec),
+                **description,
+            }
+            record["sha256"] = _sha256(fresh / half / "weights.safetensors")
+            text = json.dumps(record, indent=2, sort_keys=True) + "\n"
+            (fresh / half / "model.json").write_text(text, encoding="utf-8")
+        load_device(fresh)
+        if spec.bottleneck is not None:
+            load_server(fresh)
+        if folder.exists():
+            os.replace(folder, Path(scratch) / "old")
+        os.replace(fresh, folder)
+    return model_id
+
+
+def load_device(folder: Path) -> DeviceHalf:
+    """The device half of a bundle, in evaluation mode.
+
+    Args:
+        folder: the bundle, or its ``device`` folder alone.
+
+    Raises:
+        BundleError: a missing or damaged file, the other half, another format version, weights that
+            do not fit, or a part that this installation does not have.
+    """
+    fields_, parts = _loaded(Path(folder), "device")
+    return DeviceHalf(**fields_, bottleneck=parts.get("bottleneck"), head=parts["head"])
+
+
+def load_server(folder: Path) -> ServerHalf:
+    """The server half of a bundle, in evaluation mode.
+
+    Args:
+        folder: the bundle, or its ``server`` folder alone.
+
+    Raises:
+        BundleError: as :func:`load_device`; also for a model that runs whole on the device.
+    """
+    fields_, parts = _loaded(Path(folder), "server")
+    return ServerHalf(**fields_, bottleneck=parts["bottleneck"], tail=parts["tail"])
+
+
+def _halves_of(spec: ModelSpec) -> tuple[Half, ...]:
+    return ("device",) if spec.bottleneck is None else ("device", "server")
+
+
+# --- writing --------------------------------------------------------------------------------------
+
+
+def _described(model: SplitModel, spec: ModelSpec) -> tuple[dict[str, Any], tuple[Shape, Shape]]:
+    """What model.json says beside the specification, and the shapes around the bottleneck."""
+    bottleneck = model.bottleneck
+    if (bottleneck is None) != (spec.bottleneck is None):
+        raise BundleError(f"model {spec.name!r}: its specification names bottleneck {spec.bottleneck!r}")
+    image = black_image(model, spec)
+    with modes_set(model, False):
+        features, head_macs = count_macs(lambda: model.head(image))
+        macs = {"device": head_macs, "server": 0}
+        target = features
+        if bottleneck is not None:
+            payloads, encoder_macs = count_macs(lambda: bottleneck.encode(features))
+            target, decoder_macs = count_macs(lambda: bottleneck.decode(payloads))
+            macs = {"device": head_macs + encoder_macs, "server": decoder_macs}
+        target = target.to(image.device)
+        logits, tail_macs = count_macs(lambda: model.tail(target))
+    macs["server"] += tail_macs
+    if logits.ndim != 2:
+        raise BundleError(
+            f"model {spec.name!r}: logits of shape {tuple(logits.shape)}, expected (N, classes)"
+        )
+    shapes = tuple(features.shape[1:]), tuple(target.shape[1:])
+    parameters = {half: parameters_of(skeleton(spec, half, *shapes)) for half in _halves_of(spec)}
+    description = {
+        "feature_shape": shapes[0],
+        "target_shape": shapes[1],
+        "classes": logits.shape[1],
+        "parameters": {"device": 0, "server": 0} | parameters,
+        "macs": macs,
+        "fingerprint": "" if bottleneck is None else bottleneck.fingerprint.hex(),
+    }
+    return description, shapes
+
+
+def _tensors(model: SplitModel, spec: ModelSpec, half: Half, *shapes: Shape) -> dict[str, Tensor]:
+    """All tensors that ship with one half, under the names that they have in its file."""
+    expected = set(skeleton(spec, half, *shapes).state_dict())
+    state = model.state_dict()
+    end = "head." if half == "device" else "tail."
+    odd = (expected - set(state)) | {key for key in state if key.startswith(end) and key not in expected}
+    odd |= {key for key in expected & set(state) if not isinstance(state[key], Tensor)}
+    if odd:
+        raise BundleError(
+            f"model {spec.name!r} was not built from its specification: {_some(odd)} do not fit"
+        )
+    # Copies, because a file must not hold two names for one storage.
+    tensors = {key: state[key].detach().cpu().contiguous().clone() for key in sorted(expected)}
+    tables = None if model.bottleneck is None else model.bottleneck.tables
+    if tables is not None:
+        tensors.update({key: torch.from_numpy(array.copy()) for key, array in tables.to_arrays().items()})
+    return tensors
+
+
+def _model_id(spec: ModelSpec, tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256(json.dumps([FORMAT, asdict(spec)], sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+# --- reading --------------------------------------------------------------------------------------
+
+
+def _loaded(folder: Path, half: Half) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Fields that both halves have, and the modules of this one."""
+    path = _found(folder, half)
+    record = _record(path, half)
+    weights = path.with_name("weights.safetensors")
+    try:
+        if _sha256(weights) != record["sha256"]:
+            raise BundleError(f"{weights} is damaged: its SHA-256 is not the one in {path.name}")
+        tensors = load_file(weights)
+    except (OSError, SafetensorError) as error:
+        raise BundleError(f"{weights} cannot be read: {error}") from error
+    spec: ModelSpec = record["spec"]
+    arrays = {key: tensors.pop(key).numpy() for key in list(tensors) if key.startswith(_TABLES)}
+    try:
+        modules = skeleton(spec, half, record["feature_shape"], record["target_shape"])
+        modules.load_state_dict(tensors, assign=True, strict=True)
+        bottleneck = modules["bottleneck"] if spec.bottleneck is not None else None
+        if arrays and isinstance(bottleneck, Bottleneck):
+            bottleneck.load_tables(FrequencyTables.from_arrays(arrays))
+    except (LookupError, TypeError, ValueError, RuntimeError) as error:
+        raise BundleError(f"{path.parent}: model {spec.name!r} cannot be made from it: {error}") from error
+    if missing := _without_value(modules):
+        raise BundleError(
+            f"{path.parent}: model {spec.name!r} holds tensors that do not ship, because they are neither "
+            f"parameters nor persistent buffers: {_some(missing)}"
+        )
+    own = bottleneck.fingerprint if isinstance(bottleneck, Bottleneck) else b""
+    if own != record["fingerprint"]:
+        raise BundleError(
+            f"{path}: its bottleneck has fingerprint {record['fingerprint'].hex()}, "
+            f"but {spec.bottleneck!r} of this installation {own.hex()}"
+        )
+    modules.eval().requires_grad_(False)
+    common = {key: record[key] for key in (f.name for f in fields(_Half)) if key != "bottleneck"}
+    return common, dict(modules.items())
+
+
+def _found(folder: Path, half: Half) -> Path:
+    for path in (folder / half / "model.json", folder / "model.json"):
+        if path.is_file():
+            return path
+    if half == "server" and (folder / "device" / "model.json").is_file():
+        raise BundleError(f"{folder} holds a model without a server half: it runs whole on the device")
+    raise BundleError(f"{folder} holds no {half} half of a model: there is no {half}/model.json in it")
+
+
+def _record(path: Path, half: Half) -> dict[str, Any]:
+    """The checked content of model.json, this half's numbers picked out."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        version, found = record["format"], record["half"]
+        if version != FORMAT:
+            raise BundleError(f"{path} has format version {version!r}, this installation reads {FORMAT}")
+        if found != half:
+            raise BundleError(f"{path} describes the {found} half of a model, the {half} half is needed")
+        return {
+            "spec": ModelSpec(**record["spec"]),
+            "model_id": str(record["model_id"]),
+            "feature_shape": tuple(map(int, record["feature_shape"])),
+            "target_shape": tuple(map(int, record["target_shape"])),
+            "fingerprint": bytes.fromhex(record["fingerprint"]),
+            "parameters": int(record["parameters"][half]),
+            "macs": int(record["macs"][half]),
+            "classes": int(record["classes"]),
+            "sha256": str(record["sha256"]),
+        }
+    except BundleError:
+        raise
+    except KeyError as error:
+        raise BundleError(f"{path} is damaged: {error.args[0]!r} is missing") from error
+    except (OSError, TypeError, ValueError, AttributeError) as error:
+        raise BundleError(f"{path} cannot be read: {error}") from error
+
+
+def _without_value(module: nn.Module) -> set[str]:
+    """Tensors anywhere in ``module`` that are still on the ``meta`` device."""
+    return {
+        f"{name}.{key}".lstrip(".")
+        for name, part in module.named_modules()
+        for key, value in {**part._parameters, **part._buffers, **vars(part)}.items()
+        if isinstance(value, Tensor) and value.is_meta
+    }
+
+
+def _some(names: set[str]) -> str:
+    listed = sorted(names)
+    return ", ".join(listed[:5]) + (f" and {len(listed) - 5} more" if len(listed) > 5 else "")

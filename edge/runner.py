@@ -1,0 +1,325 @@
+"""Runs a device's samples through one model and writes down what each of them cost."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import grpc
+
+from edge.bundle import DeviceHalf
+from edge.client import TailClient
+from edge.journal import Journal
+from edge.meter import Event, Outcome
+from edge.samples import Samples
+from edge.stream import Delivery, RefusedError, StreamRecord
+
+if TYPE_CHECKING:
+    from edge.rpc import Downlink
+
+__all__ = ["Plan", "Tally", "run_model"]
+
+_PROGRESS_S = 1.0
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How samples are run, whichever the model.
+
+    Args:
+        run: name of the run, for the events.
+        client: name of this device, for the events and the server's log.
+        server: HOST:PORT; not needed for a model that runs on the device as a whole.
+        in_flight: samples in progress at once.
+        deadline_s: time that a sample has on its way to the server and back.
+        interval_s: samples begin at least this far apart.
+        warmup: times that the first sample is run, unrecorded, before the stream is opened.
+        credentials: for TLS; plain TCP without.
+    """
+
+    run: str
+    client: str
+    server: str | None = None
+    in_flight: int = 1
+    deadline_s: float = 10.0
+    interval_s: float = 0.0
+    warmup: int = 3
+    credentials: grpc.ChannelCredentials | None = None
+
+
+@dataclass(slots=True)
+class Tally:
+    """How it went: samples that failed, and why the server refused the device, if it did."""
+
+    failed: int = 0
+    refused: str | None = None
+
+
+async def run_model(
+    half: DeviceHalf, samples: Samples, plan: Plan, journal: Journal, fallback: DeviceHalf | None = None
+) -> Tally:
+    """Run every sample until it is answered, answered by ``fallback``, or failed.
+
+    The events of a sample are written once, when it is final: its stages, and ``total`` with the
+    outcome. Each stream adds an event ``stream`` with all the bytes of its connection. Stages stand
+    one behind the other: ``send`` is the time from handing a payload over until its reply came,
+    less the server's share (queue, decode, tail), and so has the way there and the way back.
+
+    Raises:
+        ValueError: images of another shape than the model's, or a model that needs a server without one.
+    """
+    for name, model in (("model", half), ("fallback model", fallback)):
+        if model is not None and tuple(model.spec.input_shape) != samples.shape:
+            expected, found = list(model.spec.input_shape), list(samples.shape)
+            raise ValueError(f"{name} {model.spec.name} takes images {expected}, the samples are {found}")
+    if fallback is not None and not fallback.local:
+        raise ValueError(
+            f"fallback model {fallback.spec.name} is split at {fallback.spec.cut}; it has to be whole"
+        )
+    if plan.server is None and not half.local:
+        raise ValueError(f"model {half.spec.name} needs a tail server: --server HOST:PORT")
+    runner = _Runner(half, fallback, samples, plan, journal)
+    try:
+        return await runner.run()
+    finally:
+        runner.executor.shutdown()
+
+
+@dataclass(slots=True)
+class _Clock:
+    """The stages of one sample, in readings of ``time.perf_counter``."""
+
+    began: float = field(default_factory=time.perf_counter)
+    spans: list[tuple[str, float, float]] = field(default_factory=list)
+    ended: float | None = None
+
+    def add(self, stage: str, start: float, duration: float) -> float:
+        """Note a stage; returns when it ended."""
+        self.spans.append((stage, start, duration))
+        return start + duration
+
+    def stop(self, at: float | None = None) -> None:
+        """The sample is final, now or at an earlier reading."""
+        self.ended = time.perf_counter() if at is None else at
+
+
+class _Runner:
+    def __init__(
+        self, half: DeviceHalf, fallback: DeviceHalf | None, samples: Samples, plan: Plan, journal: Journal
+    ) -> None:
+        self.executor = ThreadPoolExecutor(1, thread_name_prefix="head")
+        self._half = half
+        self._fallback = fallback
+        self._samples = samples
+        self._plan = plan
+        self._journal = journal
+        self._tally = Tally()
+        self._epoch = time.time() - time.perf_counter()
+        self._done = 0
+        self._reported = time.monotonic()
+
+    async def run(self) -> Tally:
+        image = self._samples.image(0)
+        for _ in range(self._plan.warmup):
+            features = self._half.features(image)
+            if not self._half.local:
+                self._half.encode(features)
+        if self._half.local:
+            await self._each(self._locally)
+        else:
+            await self._remotely(self._plan.server or "")
+        self._report(last=True)
+        return self._tally
+
+    async def _remotely(self, server: str) -> None:
+        client = TailClient(
+            server,
+            self._half.handshake(self._plan.client),
+            in_flight=self._plan.in_flight,
+            credentials=self._plan.credentials,
+            on_stream=self._record_stream,
+        )
+        try:
+            await client.connect()
+        except RefusedError as error:
+            self._tally.refused = str(error)
+        try:
+            await self._each(lambda position: self._over(client, position))
+        finally:
+            await client.close()
+
+    async def _each(self, run_one: Callable[[int], Awaitable[None]]) -> None:
+        slots = asyncio.Semaphore(self._plan.in_flight)
+        began = time.perf_counter()
+
+        async def one(position: int) -> None:
+            try:
+                await run_one(position)
+            finally:
+                slots.release()
+            self._done += 1
+            self._report()
+
+        async with asyncio.TaskGroup() as group:
+            for position in range(len(self._samples)):
+                await slots.acquire()
+                if self._plan.interval_s:
+                    begins = began + position * self._plan.interval_s
+                    await asyncio.sleep(max(0.0, begins - time.perf_counter()))
+                group.create_task(one(position))
+
+    # One sample.
+
+    async def _locally(self, position: int) -> None:
+        clock = _Clock()
+        logits = await self._timed(clock, "head", self._half.features, self._samples.image(position))
+        clock.stop()
+        self._finish(position, clock, "local", prediction=int(logits.argmax()))
+
+    async def _over(self, client: TailClient, position: int) -> None:
+        image = self._samples.image(position)
+        clock = _Clock()
+        if self._tally.refused is not None:
+            self._finish(position, clock, "failed", detail=self._tally.refused)
+            return
+        features = await self._timed(clock, "head", self._half.features, image)
+        try:
+            (payload,) = await self._timed(clock, "encode", self._half.encode, features)
+        except ValueError as error:
+            self._finish(position, clock, "failed", detail=f"not encoded: {error}")
+            return
+        try:
+            delivery = await client.ask(self._samples.number(position), payload, self._plan.deadline_s)
+        except RefusedError as error:
+            self._tally.refused = str(error)
+            self._finish(position, clock, "failed", detail=str(error))
+            return
+        reply = delivery.reply
+        if reply is not None and reply.code == 0 and reply.labels:
+            _note_answer(clock, delivery, reply)
+            self._finish(position, clock, "answered", payload, delivery, prediction=reply.labels[0])
+            return
+        why = delivery.detail or (f"refused by the server: {reply.error}" if reply else "no reply")
+        clock.add("send", delivery.sent_at, time.perf_counter() - delivery.sent_at)
+        if self._fallback is None:
+            self._finish(position, clock, "failed", payload, delivery, detail=why)
+            return
+        logits = await self._computed(self._fallback.features, image)
+        clock.stop()
+        self._finish(position, clock, "local", payload, delivery, prediction=int(logits.argmax()), detail=why)
+
+    async def _timed(self, clock: _Clock, stage: str, function: Callable[[Any], T], argument: Any) -> T:
+        def run(value: Any) -> tuple[float, float, T]:
+            start = time.perf_counter()
+            result = function(value)
+            return start, time.perf_counter() - start, result
+
+        start, duration, result = await self._computed(run, argument)
+        clock.add(stage, start, duration)
+        return result
+
+    async def _computed(self, function: Callable[[Any], T], argument: Any) -> T:
+        """Compute in a thread where other samples are in flight, so that their replies are seen on time."""
+        if self._plan.in_flight == 1:
+            return function(argument)
+        return await asyncio.get_running_loop().run_in_executor(self.executor, function, argument)
+
+    # What is written down.
+
+    def _finish(
+        self,
+        position: int,
+        clock: _Clock,
+        outcome: Outcome,
+        payload: bytes | None = None,
+        delivery: Delivery | None = None,
+        *,
+        prediction: int | None = None,
+        detail: str | None = None,
+    ) -> None:
+        if clock.ended is None:
+            clock.stop()
+        if outcome == "failed":
+            self._tally.failed += 1
+        sample = self._samples.number(position)
+        events = [
+            self._event(
+                stage,
+                start,
+                duration,
+                sample=sample,
+                **(self._bytes(payload, delivery) if stage == "send" and payload and delivery else {}),
+            )
+            for stage, start, duration in clock.spans
+        ]
+        total = self._event(
+            "total",
+            clock.began,
+            (clock.ended or clock.began) - clock.began,
+            sample=sample,
+            outcome=outcome,
+            label=self._samples.label(position),
+            prediction=prediction,
+            detail=detail,
+        )
+        self._journal.append([*events, total])
+
+    def _bytes(self, payload: bytes, delivery: Delivery) -> dict[str, Any]:
+        traffic = delivery.traffic
+        return {
+            "ideal_bits": self._half.bottleneck.ideal_bits(payload)
+            if self._half.bottleneck is not None
+            else None,
+            "payload_bytes": len(payload),
+            "frame_bytes": delivery.frame_bytes,
+            "wire_bytes": traffic.wire_sent if traffic else None,
+            "reply_wire_bytes": traffic.wire_received if traffic else None,
+        }
+
+    def _record_stream(self, record: StreamRecord) -> None:
+        event = self._event(
+            "stream",
+            record.opened_at - self._epoch,
+            record.duration_s,
+            wire_bytes=record.traffic.wire_sent if record.traffic else None,
+            reply_wire_bytes=record.traffic.wire_received if record.traffic else None,
+            detail=record.detail,
+        )
+        self._journal.append([event])
+
+    def _event(self, stage: str, start: float, duration: float, **rest: Any) -> Event:
+        return Event(
+            run=self._plan.run,
+            method=self._half.spec.name,
+            client=self._plan.client,
+            stage=stage,
+            start_s=start + self._epoch,
+            duration_s=duration,
+            provenance="measured",
+            rate=self._half.spec.rate,
+            **rest,
+        )
+
+    def _report(self, last: bool = False) -> None:
+        now = time.monotonic()
+        if last or now - self._reported >= _PROGRESS_S:
+            self._reported = now
+            text = f"{self._half.spec.name}: sample {self._done}/{len(self._samples)}"
+            print(text, file=sys.stderr, flush=True)
+
+
+def _note_answer(clock: _Clock, delivery: Delivery, reply: Downlink) -> None:
+    timing = reply.timing
+    server = (("queue", timing.queue_us), ("decode", timing.decode_us), ("tail", timing.tail_us))
+    way = delivery.received_at - delivery.sent_at - sum(us for _, us in server) / 1e6
+    at = clock.add("send", delivery.sent_at, max(0.0, way))
+    for stage, us in server:
+        at = clock.add(stage, at, us / 1e6)
+    clock.stop(delivery.received_at)

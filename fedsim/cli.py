@@ -1,0 +1,182 @@
+"""The command line: ``fedsim run``, ``fedsim list``."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from fedsim import __version__
+from fedsim.errors import FedsimError
+
+__all__ = ["app", "main"]
+
+_WIDTH = 140  # columns of what is written to a file or a pipe
+
+app = typer.Typer(
+    name="fedsim",
+    help="What it costs to run a neural network split between small devices and a server.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+class Kind(StrEnum):
+    """What ``fedsim list`` lists."""
+
+    BOTTLENECKS = "bottlenecks"
+    BACKBONES = "backbones"
+    DATASETS = "datasets"
+    RECIPES = "recipes"
+    ENGINES = "engines"
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"fedsim {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def run(
+    file: Annotated[Path, typer.Argument(help="Scenario file (YAML).", metavar="FILE")],
+    *,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Replace a value, such as fleet.0.count=3. Repeatable."
+        ),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Replace the scenario's seed.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Run folder.", show_default="runs/NAME-SEED", metavar="DIR")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a finished run in the run folder.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print the run folder and nothing else.")] = False,
+) -> None:
+    """Run the scenario in a YAML FILE and say where its results lie.
+
+    Exit codes: 0 done, 1 the run failed, 2 the scenario, the data or the arguments are wrong,
+    130 interrupted.
+    """
+    with _reported():
+        from fedsim.scenario import load  # noqa: PLC0415  (torch and all that trains; --help shall be instant)
+
+        scenario = load(file, overrides or (), seed)
+
+        from fedsim.runner import run as run_scenario  # noqa: PLC0415
+
+        folder = run_scenario(scenario, out, force, _console(quiet), quiet=quiet)
+        if quiet:
+            typer.echo(folder)
+        else:
+            files = sorted(path.name for path in folder.iterdir() if path.is_file())
+            typer.echo(f"Results in {folder}: {', '.join(files)}")
+
+
+@app.command("list")
+def list_names(kind: Annotated[Kind, typer.Argument(help="What to list.", metavar="KIND")]) -> None:
+    """List the names that a scenario can use, each with where it comes from or what it is.
+
+    KIND is one of bottlenecks, backbones, datasets, recipes, engines.
+    """
+    with _reported():
+        table = Table(box=None, pad_edge=False, show_header=False)
+        for name, origin in _NAMES[kind]().items():
+            table.add_row(name, origin)
+        _console().print(table)
+
+
+def _console(quiet: bool = False) -> Console:
+    """Standard output; where it is no terminal, wide enough for every table."""
+    return Console(quiet=quiet, width=None if sys.stdout.isatty() else _WIDTH, highlight=False)
+
+
+def _bottlenecks() -> dict[str, str]:
+    from edge.bottlenecks import available  # noqa: PLC0415
+
+    return available()
+
+
+def _backbones() -> dict[str, str]:
+    from edge.backbones import available  # noqa: PLC0415
+
+    return available()
+
+
+def _datasets() -> dict[str, str]:
+    from fedsim.data import available  # noqa: PLC0415
+
+    return available()
+
+
+def _recipes() -> dict[str, str]:
+    from fedsim.training.recipes import available  # noqa: PLC0415
+
+    return available()
+
+
+def _engines() -> dict[str, str]:
+    from fedsim.scenario import ENGINES  # noqa: PLC0415
+
+    return dict(ENGINES)
+
+
+_NAMES: dict[Kind, Callable[[], dict[str, str]]] = {
+    Kind.BOTTLENECKS: _bottlenecks,
+    Kind.BACKBONES: _backbones,
+    Kind.DATASETS: _datasets,
+    Kind.RECIPES: _recipes,
+    Kind.ENGINES: _engines,
+}
+
+
+@contextmanager
+def _reported() -> Iterator[None]:
+    """End with a message and an exit code where a user can do something about what went wrong.
+
+    SIGTERM ends the command as an interruption does: what it started is stopped, what it left removed.
+    """
+    before = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    except FedsimError as error:
+        typer.echo(f"fedsim: {error}", err=True)
+        raise typer.Exit(error.exit_code) from error
+    except KeyboardInterrupt:
+        typer.echo("fedsim: interrupted", err=True)
+        raise typer.Exit(130) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
+
+
+def main() -> None:
+    """The console script ``fedsim``."""
+    sys.exit(app())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,124 @@
+"""What a data set is, and how it is split."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedsim.errors import DataError
+
+__all__ = ["Dataset", "Source", "stratified", "validation"]
+
+Indices = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Labelled images, with a test set that nothing is ever chosen on.
+
+    Args:
+        name: as in a scenario.
+        classes: number of classes; labels are 0 to ``classes - 1``.
+        x_train: uint8 [N, C, H, W].
+        y_train: int64 [N].
+        x_test: uint8 [M, C, H, W].
+        y_test: int64 [M].
+
+    Raises:
+        DataError: arrays that do not fit each other or this description.
+    """
+
+    name: str
+    classes: int
+    x_train: NDArray[np.uint8]
+    y_train: NDArray[np.int64]
+    x_test: NDArray[np.uint8]
+    y_test: NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        for part, images, labels in (
+            ("training", self.x_train, self.y_train),
+            ("test", self.x_test, self.y_test),
+        ):
+            if images.ndim != 4 or images.dtype != np.uint8 or images.shape[1:] != self.x_train.shape[1:]:
+                self._refuse(part, f"images are {images.dtype} {images.shape}, expected uint8 [N, C, H, W]")
+            if labels.shape != images.shape[:1] or labels.dtype != np.int64 or not len(labels):
+                self._refuse(part, f"labels are {labels.dtype} {labels.shape} for {len(images)} images")
+            if labels.min() < 0 or labels.max() >= self.classes:
+                self._refuse(part, f"labels are {labels.min()} to {labels.max()} of {self.classes} classes")
+
+    def _refuse(self, part: str, what: str) -> None:
+        raise DataError(f"data set {self.name!r}: the {part} {what}")
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of an image."""
+        _, channels, height, width = self.x_train.shape
+        return channels, height, width
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a data set comes from, and what is known of it before it is read.
+
+    Args:
+        name: as in a scenario.
+        origin: one line for people.
+        image_shape: (C, H, W) of an image.
+        classes: number of classes.
+        read: reads x_train, y_train, x_test, y_test.
+    """
+
+    name: str
+    origin: str
+    image_shape: tuple[int, int, int]
+    classes: int
+    read: Callable[[], tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.uint8], NDArray[np.int64]]]
+
+    def load(self) -> Dataset:
+        """Read it.
+
+        Raises:
+            DataError: it is absent or damaged.
+        """
+        dataset = Dataset(self.name, self.classes, *self.read())
+        if dataset.image_shape != self.image_shape:
+            raise DataError(
+                f"data set {self.name!r}: images of shape {dataset.image_shape}, expected {self.image_shape}"
+            )
+        return dataset
+
+
+def stratified(labels: NDArray[np.int64], fraction: float, seed: int) -> tuple[Indices, Indices]:
+    """Indices of the rest and of a random ``fraction`` of each class, rounded; both in ascending order.
+
+    Drawn with NumPy's legacy generator, whose stream is promised never to change.
+    """
+    generator = np.random.RandomState(seed)
+    drawn = [
+        generator.permutation(members)[: round(fraction * len(members))]
+        for members in (np.flatnonzero(labels == label) for label in np.unique(labels))
+    ]
+    part = np.sort(np.concatenate(drawn)).astype(np.int64)
+    return np.setdiff1d(np.arange(len(labels), dtype=np.int64), part), part
+
+
+def validation(dataset: Dataset, fraction: float, seed: int) -> tuple[Indices, Indices]:
+    """Split the training set for the choice of models: indices to train on, indices to choose by.
+
+    Every class gives the same fraction. The test set has no part in it.
+
+    Args:
+        dataset: whose training set is split.
+        fraction: share to choose by, more than 0 and less than 1.
+        seed: 0 to 2**32 - 1; the same seed gives the same split.
+
+    Raises:
+        ValueError: a fraction out of bounds.
+    """
+    if not 0 < fraction < 1:
+        raise ValueError(f"fraction is {fraction}, allowed is more than 0 and less than 1")
+    return stratified(dataset.y_train, fraction, seed)

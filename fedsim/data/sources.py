@@ -1,0 +1,37 @@
+"""The data sets that a scenario can name."""
+
+from __future__ import annotations
+
+from fedsim.data.dataset import Dataset, Source
+from fedsim.data.digits import DIGITS
+from fedsim.data.files import CIFAR10, FASHION_MNIST
+from fedsim.errors import DataError
+
+__all__ = ["available", "find", "load"]
+
+_SOURCES = {source.name: source for source in (CIFAR10, DIGITS, FASHION_MNIST)}
+
+
+def available() -> dict[str, str]:
+    """Every data set's name, with where it comes from."""
+    return {name: source.origin for name, source in _SOURCES.items()}
+
+
+def find(name: str) -> Source:
+    """The source of a data set.
+
+    Raises:
+        DataError: unknown; lists the known ones.
+    """
+    if name not in _SOURCES:
+        raise DataError(f"unknown data set {name!r}; known are {', '.join(_SOURCES)}")
+    return _SOURCES[name]
+
+
+def load(name: str) -> Dataset:
+    """Read a data set into memory.
+
+    Raises:
+        DataError: unknown, absent or damaged.
+    """
+    return find(name).load()

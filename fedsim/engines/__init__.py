@@ -1,0 +1,1 @@
+"""Engines: a run plan in, the ledger's events out. One small adapter each."""

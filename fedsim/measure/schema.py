@@ -1,0 +1,200 @@
+"""The schema of ``summary.json``, version 1.
+
+``docs/summary.md`` says in words what every key means; ``docs/summary.schema.json`` is generated from
+this module.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+
+from edge.meter import Provenance
+from fedsim.errors import FedsimError
+from fedsim.measure.files import replacing
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "ByteProvenance",
+    "Distribution",
+    "Environment",
+    "Latency",
+    "Outcomes",
+    "Row",
+    "RowProvenance",
+    "Summary",
+    "SummaryError",
+    "json_schema",
+]
+
+SCHEMA_VERSION = 1
+
+Count = Annotated[int, Field(ge=0)]
+Amount = Annotated[float, Field(ge=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class SummaryError(FedsimError, ValueError):
+    """A file that is not a summary of this version. The message names the file and the key."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Distribution(_Part):
+    """Bytes of one sample, over the samples that the server answered."""
+
+    mean: Amount
+    p50: Amount
+    p95: Amount
+    max: Amount
+
+
+class Latency(_Part):
+    """Milliseconds of one stage, over the samples that were answered, by the server or locally."""
+
+    p50: Amount
+    p95: Amount
+
+
+class Outcomes(_Part):
+    """How many samples were answered by the server, answered on the device, or failed."""
+
+    answered: Count
+    local: Count
+    failed: Count
+
+
+class ByteProvenance(_Part):
+    """How each byte count was obtained; null where the method sends nothing."""
+
+    ideal: Provenance | None
+    payload: Provenance | None
+    frame: Provenance | None
+    wire: Provenance | None
+
+
+class RowProvenance(_Part):
+    """How the figures of a row were obtained."""
+
+    bytes: ByteProvenance
+    latency: Provenance
+
+
+class Row(_Part):
+    """One way of running the task."""
+
+    method: str = Field(description="Name of the method, unique in the run.")
+    bottleneck: str | None = Field(
+        description="Name of the bottleneck; null where the whole network runs on the device."
+    )
+    learned: bool = Field(description="Whether the bottleneck was trained and codes with a learned prior.")
+    rate: float | None = Field(
+        description="Rate parameter of the method (beta, quality, bits), if it has one."
+    )
+    samples: Annotated[int, Field(ge=1)]
+    outcomes: Outcomes
+    accuracy: Fraction | None = Field(
+        description="Share of the samples predicted correctly; a failed sample counts as wrong. "
+        "Null without labels."
+    )
+    accuracy_interval: tuple[Fraction, Fraction] | None = Field(
+        description="Wilson 95 % interval of the accuracy."
+    )
+    ideal_bytes: Distribution | None = Field(
+        description="Information under the coder's own tables, bits / 8."
+    )
+    payload_bytes: Distribution | None = Field(description="What the coder put out.")
+    frame_bytes: Distribution | None = Field(
+        description="The message that carries the payload; retries add up."
+    )
+    wire_bytes: Distribution | None = Field(
+        description="What crossed the socket, device to server, TCP/IP included."
+    )
+    reply_wire_bytes: Distribution | None = Field(description="What crossed the socket, server to device.")
+    stream_wire_bytes: Amount | None = Field(
+        description="Mean bytes of a stream, device to server, of no sample: connection and handshake."
+    )
+    sc2_kilobytes: Amount | None = Field(
+        description="Mean size as the SC2 literature prints it (pickled, KiB); learned bottlenecks only."
+    )
+    latency_ms: dict[str, Latency] = Field(description="By stage, in the order in which the stages happen.")
+    head_macs: Count = Field(
+        description="Multiply-accumulates on the device for one sample, encoder included."
+    )
+    head_parameters: Count
+    tail_macs: Count = Field(
+        description="Multiply-accumulates on the server for one sample, decoder included."
+    )
+    tail_parameters: Count
+    provenance: RowProvenance
+
+
+class Environment(_Part):
+    """The machine and the software of the run."""
+
+    python: str
+    platform: str
+    cpu: str | None = Field(description="Model name of the processor; null where the system does not tell.")
+    cpus: Annotated[int, Field(ge=1)] = Field(description="Logical processors that the run could use.")
+    threads: Annotated[int, Field(ge=1)] = Field(description="Torch threads of the process that trains.")
+    torch: str
+    numpy: str
+    constriction: str
+    fedsim: str
+    git_commit: str | None = Field(
+        description="Commit of fedsim's checkout; null if it does not run from one."
+    )
+    git_dirty: bool | None = Field(description="Whether that checkout's packages differed from the commit.")
+
+
+class Summary(_Part):
+    """The figures of a run and how they were obtained."""
+
+    version: Literal[1] = Field(default=1, alias="schema", description="Version of this schema.")
+    scenario: dict[str, JsonValue] = Field(description="The resolved scenario.")
+    seed: int
+    environment: Environment
+    duration_s: Amount = Field(description="Wall time of the run, training included.")
+    rows: list[Row]
+
+    def to_json(self) -> str:
+        """The text of ``summary.json``."""
+        document = self.model_dump(mode="json", by_alias=True)
+        return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+    def write(self, path: Path) -> None:
+        """Write the summary, whole or not at all."""
+        with replacing(path) as temporary:
+            temporary.write_text(self.to_json(), encoding="utf-8")
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """The summary in a file.
+
+        Raises:
+            SummaryError: no such file, no JSON, another schema version, or a key that does not fit.
+        """
+        try:
+            document: Any = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise SummaryError(f"{path}: cannot be read as JSON: {error}") from error
+        version = document.get("schema") if isinstance(document, dict) else None
+        if version != SCHEMA_VERSION:
+            raise SummaryError(f"{path}: schema is {version!r}, expected {SCHEMA_VERSION}")
+        try:
+            return cls.model_validate(document)
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(str(part) for part in first["loc"])
+            raise SummaryError(f"{path}: {key} is {first['input']!r}: {first['msg']}") from error
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of ``summary.json``."""
+    schema = Summary.model_json_schema(by_alias=True, mode="serialization")
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}

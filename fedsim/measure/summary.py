@@ -1,0 +1,233 @@
+"""From the ledger to the figures of a run.
+
+``python -m fedsim.measure.summary`` prints the JSON Schema of ``summary.json``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from edge.meter import STAGES, Provenance
+from fedsim.measure import environment
+from fedsim.measure.ledger import LedgerError
+from fedsim.measure.sc2 import sc2_kilobytes
+from fedsim.measure.schema import (
+    ByteProvenance,
+    Distribution,
+    Latency,
+    Outcomes,
+    Row,
+    RowProvenance,
+    Summary,
+    SummaryError,
+    json_schema,
+)
+from fedsim.measure.statistics import percentile, wilson_interval
+
+__all__ = ["ModelCost", "Summary", "SummaryError", "json_schema", "summarise"]
+
+
+@dataclass(frozen=True)
+class ModelCost:
+    """What the ledger does not know of a method: its bottleneck, and what its halves cost to run."""
+
+    bottleneck: str | None  #: name of the bottleneck; None where the whole network runs on the device
+    learned: bool  #: whether the bottleneck was trained and codes with a learned prior
+    head_macs: int  #: of one sample on the device, encoder included
+    head_parameters: int
+    tail_macs: int  #: of one sample on the server, decoder included
+    tail_parameters: int
+
+
+def summarise(
+    table: pa.Table,
+    scenario: Mapping[str, Any],
+    seed: int,
+    model_costs: Mapping[str, ModelCost],
+    order: Sequence[str],
+    duration_s: float,
+) -> Summary:
+    """The summary of a run.
+
+    Args:
+        table: the ledger (:data:`fedsim.measure.ledger.SCHEMA`), already checked for completeness.
+        scenario: the resolved scenario, plain JSON values.
+        seed: of the run.
+        model_costs: for each method.
+        order: the methods in the order of the rows.
+        duration_s: wall time of the run.
+
+    Raises:
+        LedgerError: the methods of the ledger are not those of ``order`` and ``model_costs``, or the
+            events of one method contradict each other.
+    """
+    found = set(table["method"].to_pylist())
+    if len(set(order)) != len(order):
+        raise LedgerError(f"methods named twice in the order of rows: {list(order)}")
+    for name, methods in (("order of rows", set(order)), ("model costs", set(model_costs))):
+        if methods != found:
+            raise LedgerError(f"methods of the ledger {sorted(found)}, but of the {name} {sorted(methods)}")
+    rows = [_row(m, _where(table, "method", {m}), model_costs[m]) for m in order]
+    return Summary(
+        scenario=dict(scenario),
+        seed=seed,
+        environment=environment.describe(),
+        duration_s=duration_s,
+        rows=rows,
+    )
+
+
+def _row(method: str, events: pa.Table, cost: ModelCost) -> Row:
+    totals = _stage(events, "total")
+    if not len(totals):
+        raise LedgerError(f"{method}: no sample ended")
+    outcomes = totals["outcome"].to_pylist()
+    samples = totals["sample"].to_pylist()
+    by_server = {s for s, outcome in zip(samples, outcomes, strict=True) if outcome == "answered"}
+    ended_well = by_server | {s for s, outcome in zip(samples, outcomes, strict=True) if outcome == "local"}
+    sends = _where(_stage(events, "send"), "sample", by_server)
+    if sends.num_rows != len(by_server):
+        raise LedgerError(f"{method}: {len(by_server)} samples answered by the server, {sends.num_rows} sent")
+
+    accuracy, interval = _accuracy(totals)
+    payload = _column(sends, "payload_bytes")
+    levels = {
+        "ideal": _scaled(_column(sends, "ideal_bits"), 1 / 8),
+        "payload": payload,
+        "frame": _column(sends, "frame_bytes"),
+        "wire": _column(sends, "wire_bytes"),
+    }
+    local = cost.bottleneck is None
+    obtained = _provenance(sends)
+    return Row(
+        method=method,
+        bottleneck=cost.bottleneck,
+        learned=cost.learned,
+        rate=_rate(method, events),
+        samples=len(outcomes),
+        outcomes=Outcomes(**{name: outcomes.count(name) for name in ("answered", "local", "failed")}),
+        accuracy=accuracy,
+        accuracy_interval=interval,
+        ideal_bytes=_distribution(levels["ideal"]),
+        payload_bytes=_distribution(payload),
+        frame_bytes=_distribution(levels["frame"]),
+        wire_bytes=_distribution(levels["wire"]),
+        reply_wire_bytes=_distribution(_column(sends, "reply_wire_bytes")),
+        stream_wire_bytes=_stream_overhead(events, levels["wire"]),
+        sc2_kilobytes=_sc2(payload) if cost.learned else None,
+        latency_ms=_latency(events, ended_well),
+        head_macs=cost.head_macs,
+        head_parameters=cost.head_parameters,
+        tail_macs=cost.tail_macs,
+        tail_parameters=cost.tail_parameters,
+        provenance=RowProvenance(
+            bytes=ByteProvenance(
+                **{
+                    level: None if local else _byte_provenance(level, values, obtained)
+                    for level, values in levels.items()
+                }
+            ),
+            latency=_provenance(_where(events, "stage", STAGES)),
+        ),
+    )
+
+
+def _where(events: pa.Table, column: str, values: Container[object]) -> pa.Table:
+    """The rows whose ``column`` holds one of the values."""
+    return events.filter(pa.array([value in values for value in events[column].to_pylist()], pa.bool_()))
+
+
+def _stage(events: pa.Table, stage: str) -> pa.Table:
+    return _where(events, "stage", {stage})
+
+
+def _column(events: pa.Table, name: str) -> NDArray[np.float64] | None:
+    """The values of a column, or None where there is none or one of them is unknown."""
+    column = events[name]
+    if not len(column) or column.null_count:
+        return None
+    return np.asarray(column.to_numpy(), dtype=np.float64)
+
+
+def _scaled(values: NDArray[np.float64] | None, factor: float) -> NDArray[np.float64] | None:
+    return None if values is None else values * factor
+
+
+def _distribution(values: NDArray[np.float64] | None) -> Distribution | None:
+    if values is None:
+        return None
+    return Distribution(
+        mean=float(values.mean()),
+        p50=percentile(values, 50),
+        p95=percentile(values, 95),
+        max=float(values.max()),
+    )
+
+
+def _sc2(payload: NDArray[np.float64] | None) -> float | None:
+    if payload is None:
+        return None
+    return float(np.mean([sc2_kilobytes(int(size)) for size in payload]))
+
+
+def _accuracy(totals: pa.Table) -> tuple[float | None, tuple[float, float] | None]:
+    """Accuracy with its interval; a failed sample is wrong. Nothing without all labels."""
+    columns = ("outcome", "label", "prediction")
+    ends = list(zip(*(totals[name].to_pylist() for name in columns), strict=True))
+    if any(label is None for _, label, _ in ends):
+        return None, None
+    correct = sum(outcome != "failed" and label == prediction for outcome, label, prediction in ends)
+    return correct / len(ends), wilson_interval(correct, len(ends))
+
+
+def _latency(events: pa.Table, samples: set[int]) -> dict[str, Latency]:
+    """By stage, the stages in their order, those that happened."""
+    mine = _where(events, "sample", samples)
+    durations = {stage: _column(_stage(mine, stage), "duration_s") for stage in STAGES}
+    return {
+        stage: Latency(p50=1e3 * percentile(values, 50), p95=1e3 * percentile(values, 95))
+        for stage, values in durations.items()
+        if values is not None
+    }
+
+
+def _stream_overhead(events: pa.Table, wire: NDArray[np.float64] | None) -> float | None:
+    """Mean bytes of a stream that belong to no sample, or None where that is unknown."""
+    streams = _column(_stage(events, "stream"), "wire_bytes")
+    if streams is None or wire is None:
+        return None
+    # What was sent for samples that failed in the end went through the same streams.
+    attributed = sum(size or 0 for size in _stage(events, "send")["wire_bytes"].to_pylist())
+    overhead = float(streams.sum() - attributed) / len(streams)
+    return overhead if overhead >= 0 else None
+
+
+def _rate(method: str, events: pa.Table) -> float | None:
+    rates: set[float | None] = set(events["rate"].to_pylist())
+    if len(rates) > 1:
+        raise LedgerError(f"{method}: events with different rates: {sorted(map(str, rates))}")
+    return next(iter(rates))
+
+
+def _provenance(events: pa.Table) -> Provenance:
+    """How the durations or bytes of the events were obtained: the weakest of them."""
+    found = set(events["provenance"].to_pylist())
+    ranked: tuple[Provenance, ...] = ("unavailable", "modelled", "measured")
+    return next((p for p in ranked if p in found), "unavailable")
+
+
+def _byte_provenance(level: str, values: NDArray[np.float64] | None, obtained: Provenance) -> Provenance:
+    if values is None:
+        return "unavailable"
+    return "modelled" if level == "ideal" else obtained
+
+
+if __name__ == "__main__":
+    print(json.dumps(json_schema(), indent=2, ensure_ascii=False))

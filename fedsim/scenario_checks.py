@@ -1,0 +1,272 @@
+"""Whether the names, layers, shapes and options of a scenario exist and fit. Trains and runs nothing.
+
+Networks and bottlenecks are built on torch's ``meta`` device: their shapes are known, their weights
+are never made.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
+from torch import nn
+
+from edge import backbones, bottlenecks
+from edge.split import CutError, cut
+from fedsim import data
+from fedsim.errors import Problem
+from fedsim.scenario import LOCAL, Baseline, BottleneckSection, ModelSection, Scenario
+from fedsim.scenario_problems import allowed, unknown
+from fedsim.training import recipes
+
+__all__ = ["check"]
+
+_Shape = tuple[int, ...]
+
+
+class _WrongError(Exception):
+    """Ends the check of a section with its problem: what comes after would only fail for the same reason."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(str(problem))
+        self.problem = problem
+
+
+def check(scenarios: Sequence[Scenario]) -> list[Problem]:
+    """Everything that is wrong in the names, layers, shapes and options of these scenarios.
+
+    What several scenarios have in common, as the points of a sweep do, is checked once.
+    """
+    problems: list[Problem] = []
+    seen: set[str] = set()
+    for scenario in scenarios:
+        key = scenario.model_dump_json(include={"data", "model", "baselines", "training"})
+        if key not in seen:
+            seen.add(key)
+            problems += _check_one(scenario)
+    return problems
+
+
+def _check_one(scenario: Scenario) -> Iterator[Problem]:
+    if scenario.training.recipe not in recipes.available():
+        name = scenario.training.recipe
+        yield Problem("training.recipe", unknown("recipe", name, recipes.available()), Problem.shown(name))
+    source = data.find(scenario.data.name)
+    try:
+        layers = _network(scenario.model, source.image_shape, source.classes)
+    except _WrongError as error:
+        yield error.problem
+        return
+    for part in _parts(scenario):
+        try:
+            _check_bottleneck(part, scenario.model, layers)
+        except _WrongError as error:
+            yield error.problem
+
+
+_Part = tuple[str, BottleneckSection | Baseline]
+
+
+def _parts(scenario: Scenario) -> list[_Part]:
+    """The bottlenecks of a scenario, each with its key."""
+    parts: list[_Part] = [("model.bottleneck", scenario.model.bottleneck)]
+    parts += [(f"baselines.{i}", b) for i, b in enumerate(scenario.baselines)]
+    return parts
+
+
+def _network(model: ModelSection, image_shape: _Shape, classes: int) -> _Layers:
+    """The network on the ``meta`` device, if it exists and fits the data set."""
+    key = "model.backbone"
+    try:
+        network = backbones.skeleton(model.backbone, **model.backbone_arguments).eval()
+    except LookupError as error:
+        known = [*backbones.available(), "torchvision:NAME", "timm:NAME", "package.module:factory"]
+        message = unknown("backbone", model.backbone, known) if ":" not in model.backbone else _said(error)
+        raise _WrongError(Problem(key, message, Problem.shown(model.backbone))) from error
+    except Exception as error:  # whatever a network's constructor makes of its arguments
+        raise _at_option(f"{key}_arguments", model.backbone_arguments, _said(error)) from error
+    shown = Problem.shown({"backbone": model.backbone, **model.backbone_arguments})
+    try:
+        logits = _shape_behind(network, image_shape)
+    except Exception as error:
+        message = f"does not take the images {list(image_shape)} of the data set: {_said(error)}"
+        raise _WrongError(Problem(key, message, shown)) from error
+    if logits != (classes,):
+        message = f"gives an output of shape {list(logits)}; the data set needs logits for {classes} classes"
+        raise _WrongError(Problem(key, message, shown))
+    return _Layers(network, image_shape)
+
+
+def _check_bottleneck(part: _Part, model: ModelSection, layers: _Layers) -> None:
+    key, section = part
+    if section.name == LOCAL and isinstance(section, Baseline):
+        if section.options:
+            message = f"{LOCAL!r} runs the whole network on the device and has no options; leave them out"
+            raise _WrongError(Problem(key, message, Problem.shown(section.options)))
+        return
+    cls = _find_bottleneck(key, section)
+    if isinstance(section, BottleneckSection):
+        _check_beta(f"{key}.beta", section.beta, cls)
+    _check_options(key, section, cls)
+    shapes = _shapes(section, model, cls, layers)
+    try:
+        with torch.device("meta"):
+            bottlenecks.create(section.name, *shapes, **section.options)
+    except Exception as error:  # whatever a constructor makes of values that it does not allow
+        raise _at_option(key, section.options, _said(error), name=section.name) from error
+
+
+def _find_bottleneck(key: str, section: BottleneckSection | Baseline) -> type[bottlenecks.Bottleneck]:
+    name = section.name
+    shown = Problem.shown(name)
+    baseline = isinstance(section, Baseline)
+    try:
+        cls = bottlenecks.find(name)
+    except LookupError as error:
+        known = [*(_baselines() if baseline else bottlenecks.available()), "package.module:Class"]
+        kind = "baseline" if baseline else "bottleneck"
+        message = unknown(kind, name, known) if ":" not in name else _said(error)
+        raise _WrongError(Problem(f"{key}.name", message, shown)) from error
+    except Exception as error:  # importing the code of others can raise anything
+        raise _WrongError(Problem(f"{key}.name", f"cannot be imported: {_said(error)}", shown)) from error
+    if baseline and cls.learned:
+        message = f"has to be trained; baselines are {', '.join(_baselines())}"
+        raise _WrongError(Problem(f"{key}.name", message, shown))
+    return cls
+
+
+def _baselines() -> list[str]:
+    """The names that a baseline can have. A plug-in that cannot be imported is none of them."""
+    names = [LOCAL]
+    for name in bottlenecks.available():
+        with contextlib.suppress(Exception):
+            if not bottlenecks.find(name).learned:
+                names.append(name)
+    return names
+
+
+def _check_beta(key: str, beta: float | None, cls: type[bottlenecks.Bottleneck]) -> None:
+    if cls.learned and beta is None:
+        raise _WrongError(Problem(key, "is missing; a learned bottleneck needs a number, at least 0"))
+    if beta is not None and not cls.learned:
+        message = "this bottleneck is not learned, so it has no rate weight; leave the key out"
+        raise _WrongError(Problem(key, message, Problem.shown(beta)))
+
+
+def _check_options(
+    key: str, section: BottleneckSection | Baseline, cls: type[bottlenecks.Bottleneck]
+) -> None:
+    """The options against the constructor's signature: names, and kinds where they are annotated."""
+    parameters = _options_of(cls)
+    free = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    own = ["name", *(["beta"] if isinstance(section, BottleneckSection) else [])]
+    for option, value in section.options.items():
+        place, shown = f"{key}.{option}", Problem.shown(value)
+        if option not in parameters:
+            if free:
+                continue
+            known = [*own, *(n for n, p in parameters.items() if p.kind is not p.VAR_KEYWORD)]
+            raise _WrongError(
+                Problem(place, unknown("key", option, known, listed="the keys here are"), shown)
+            )
+        if complaint := _complaint(parameters[option].annotation, value):
+            raise _WrongError(Problem(place, complaint, shown))
+    for option, parameter in parameters.items():
+        needed = parameter.default is parameter.empty and parameter.kind is parameter.KEYWORD_ONLY
+        if needed and option not in section.options:
+            raise _WrongError(Problem(f"{key}.{option}", f"is missing; {section.name!r} needs it"))
+
+
+def _options_of(cls: type[bottlenecks.Bottleneck]) -> dict[str, inspect.Parameter]:
+    """The parameters of a bottleneck's constructor but for the two shapes."""
+    constructor: Callable[..., Any] = cls
+    try:
+        signature = inspect.signature(constructor, eval_str=True)
+    except NameError:  # an annotation that is imported for type checkers only
+        signature = inspect.signature(constructor)
+    return {n: p for n, p in signature.parameters.items() if n not in {"input_shape", "output_shape"}}
+
+
+def _complaint(annotation: Any, value: Any) -> str | None:
+    """What is wrong with a value of an option, as far as its annotation says."""
+    if annotation is inspect.Parameter.empty or isinstance(annotation, str):
+        return None
+    try:
+        adapter = TypeAdapter(annotation, config=ConfigDict(strict=True))
+        schema = adapter.json_schema()
+    except PydanticUserError:  # a class that pydantic knows nothing of
+        return None
+    try:
+        adapter.validate_json(json.dumps(value))
+    except ValidationError:
+        return f"has to be {allowed(schema, schema)}"
+    return None
+
+
+def _shapes(
+    section: BottleneckSection | Baseline,
+    model: ModelSection,
+    cls: type[bottlenecks.Bottleneck],
+    layers: _Layers,
+) -> tuple[_Shape, _Shape]:
+    """Shapes of one sample ahead of the bottleneck and behind it.
+
+    A baseline that sends features sends those of ``cut``; one that sends images sends them whole.
+    """
+    behind = layers.shape("model.cut", model.cut)
+    if isinstance(section, Baseline):
+        return (layers.image_shape, layers.image_shape) if cls.domain == "image" else (behind, behind)
+    entry = model.entry if model.entry is not None else model.cut
+    ahead = layers.shape("model.entry", entry)
+    try:
+        cut(layers.network, model.cut, entry=entry)
+    except CutError as error:
+        raise _WrongError(Problem("model.entry", _said(error), Problem.shown(model.entry))) from error
+    if cls.domain == "image" and (model.cut, entry) != ("input", "input"):
+        message = f"the bottleneck {section.name!r} sends images; the cut has to be input, without an entry"
+        raise _WrongError(Problem("model.cut", message, Problem.shown(model.cut)))
+    return ahead, behind
+
+
+class _Layers:
+    """A network on the ``meta`` device, and the shapes at its layers."""
+
+    def __init__(self, network: nn.Module, image_shape: _Shape) -> None:
+        self.network = network
+        self.image_shape = image_shape
+        self._shapes: dict[str, _Shape] = {}
+
+    def shape(self, key: str, layer: str) -> _Shape:
+        """Shape of one sample's value at the layer that ``key`` of the scenario names."""
+        if layer not in self._shapes:
+            try:
+                head, _ = cut(self.network, layer)
+            except CutError as error:
+                raise _WrongError(Problem(key, _said(error), Problem.shown(layer))) from error
+            self._shapes[layer] = _shape_behind(head, self.image_shape)
+        return self._shapes[layer]
+
+
+def _shape_behind(module: nn.Module, image_shape: _Shape) -> _Shape:
+    with torch.inference_mode():
+        return tuple(module(torch.zeros(2, *image_shape, device="meta")).shape[1:])
+
+
+def _at_option(key: str, options: dict[str, Any], said: str, name: str | None = None) -> _WrongError:
+    """A constructor's complaint, placed at the option that it speaks of, or else at all of them."""
+    for option, value in options.items():
+        if re.search(rf"\b{re.escape(option)}\b", said):
+            return _WrongError(Problem(f"{key}.{option}", said, Problem.shown(value)))
+    shown = options if name is None else {"name": name, **options}
+    return _WrongError(Problem(key, said, Problem.shown(shown)))
+
+
+def _said(error: Exception) -> str:
+    """What an error says, on one line."""
+    return " ".join(str(error.args[0] if error.args else error).split()) or type(error).__name__

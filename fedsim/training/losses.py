@@ -1,0 +1,52 @@
+"""The losses of supervised compression."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["distillation", "hint_distortion"]
+
+
+def hint_distortion(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
+    """Summed squared error over several layers: the distortion of generalised head network distillation.
+
+    The *sum* over a sample's values, as in the published recipes: a mean would change what their
+    beta stands for.
+
+    Args:
+        student: outputs of the hint layers, each [N, ...].
+        teacher: the same layers of the teacher.
+
+    Returns:
+        mean over the batch, a scalar.
+    """
+    errors = [F.mse_loss(s, t, reduction="sum") for s, t in zip(student, teacher, strict=True)]
+    return torch.stack(errors).sum() / len(student[0])
+
+
+def distillation(
+    logits: Tensor, teacher_logits: Tensor, labels: Tensor, *, alpha: float = 0.5, temperature: float = 1.0
+) -> Tensor:
+    """Knowledge distillation (Hinton et al. 2015): labels and the teacher's soft targets.
+
+    ``alpha CE(logits, labels) + (1 - alpha) T^2 KL(teacher || student)``, batch mean.
+
+    Args:
+        logits: [N, classes].
+        teacher_logits: [N, classes].
+        labels: int64 [N].
+        alpha: weight of the labels.
+        temperature: T, of both softmaxes in the second term.
+    """
+    hard = F.cross_entropy(logits, labels)
+    soft = F.kl_div(
+        F.log_softmax(logits / temperature, dim=1),
+        F.log_softmax(teacher_logits / temperature, dim=1),
+        reduction="batchmean",
+        log_target=True,
+    )
+    return alpha * hard + (1 - alpha) * temperature**2 * soft
