@@ -38,7 +38,10 @@ def register(name: str) -> Callable[[F], F]:
 
     def decorate(factory: F) -> F:
         known = _registered.get(name)
-        if known is not None and known.__qualname__ != factory.__qualname__:
+        if known is not None and (known.__module__, known.__qualname__) != (
+            factory.__module__,
+            factory.__qualname__,
+        ):
             raise ValueError(f"backbone {name!r} is already {known.__module__}.{known.__qualname__}")
         _registered[name] = factory
         return factory
@@ -288,10 +291,10 @@ def _imported_factory(package: str, attribute: str) -> Factory:
 
 
 def _torchvision_factory(name: str) -> Factory:
-    from edge.bottlenecks.compressai_bridge import declare_torchvision_operators  # noqa: PLC0415
+    from edge.bottlenecks.compressai_bridge import import_torchvision  # noqa: PLC0415
 
-    declare_torchvision_operators()
     try:
+        import_torchvision()
         from torchvision import models  # noqa: PLC0415
     except (ImportError, RuntimeError) as error:
         raise LookupError(

@@ -14,9 +14,10 @@ from edge.bottlenecks.base import Bottleneck, Shape
 from edge.graphs import modes_set
 from edge.split import INPUT, OUTPUT, SplitModel, cut
 
-__all__ = ["BundleError", "Half", "ModelSpec", "black_image", "build", "skeleton"]
+__all__ = ["HALVES", "BundleError", "Half", "ModelSpec", "black_image", "build", "skeleton", "without_peer"]
 
 Half = Literal["device", "server"]
+HALVES: tuple[Half, ...] = ("device", "server")
 _ABSENT: dict[Half, str] = {"device": "decoder", "server": "encoder"}
 
 
@@ -103,12 +104,17 @@ def skeleton(spec: ModelSpec, half: Half, feature_shape: Shape, target_shape: Sh
     parts: dict[str, nn.Module] = {"head": head} if half == "device" else {"tail": tail}
     if spec.bottleneck is not None:
         with torch.device("meta"):
-            parts["bottleneck"] = _bottleneck(spec, feature_shape, target_shape)
-        absent = _ABSENT[half]
-        for owner in list(parts["bottleneck"].modules()):
-            if isinstance(owner, Bottleneck) and absent in owner._modules:
-                setattr(owner, absent, _Absent(absent, half))
+            parts["bottleneck"] = without_peer(_bottleneck(spec, feature_shape, target_shape), half)
     return nn.ModuleDict(parts)
+
+
+def without_peer(bottleneck: Bottleneck, half: Half) -> Bottleneck:
+    """``bottleneck`` without what ships with its peer alone, which raises a RuntimeError when called."""
+    absent = _ABSENT[half]
+    for owner in list(bottleneck.modules()):
+        if isinstance(owner, Bottleneck) and absent in owner._modules:
+            setattr(owner, absent, _Absent(absent, half))
+    return bottleneck
 
 
 def _shape_behind(module: nn.Module, spec: ModelSpec) -> Shape:

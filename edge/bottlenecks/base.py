@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from edge.coding.tables import FrequencyTables
 
-__all__ = ["Bottleneck", "NotFrozenError", "PayloadError", "Shape"]
+__all__ = ["Bottleneck", "NotFrozenError", "PayloadError", "Shape", "whole_number"]
 
 Shape = tuple[int, ...]
 
@@ -35,6 +35,23 @@ class PayloadError(ValueError):
 
 class NotFrozenError(RuntimeError):
     """Coding was asked for before :meth:`Bottleneck.freeze` had made the frequency tables."""
+
+
+def whole_number(option: str, value: object, low: int, high: int | None = None) -> int:
+    """``value``, if it is an int of ``low .. high``.
+
+    Raises:
+        ValueError: names the option, the value and what is allowed.
+    """
+    if (
+        not isinstance(value, int)
+        or isinstance(value, bool)
+        or value < low
+        or (high is not None and value > high)
+    ):
+        allowed = f"{low} or more" if high is None else f"{low} to {high}"
+        raise ValueError(f"{option} is {value!r}, allowed are whole numbers of {allowed}")
+    return value
 
 
 class Bottleneck(nn.Module, ABC):
@@ -80,7 +97,7 @@ class Bottleneck(nn.Module, ABC):
 
     @abstractmethod
     def decode(self, payloads: Sequence[bytes]) -> Tensor:
-        """The features [N, *output_shape] that the payloads stand for.
+        """The features [N, *output_shape] that the payloads, one or more, stand for.
 
         Raises:
             PayloadError: a payload that :meth:`encode` cannot have made.
@@ -144,6 +161,18 @@ class Bottleneck(nn.Module, ABC):
         if self.tables is not None:
             digest.update(self.tables.digest())
         return digest.digest()[:8]
+
+    def keep_shape(self) -> None:
+        """For the constructor of a bottleneck that cannot change the shape.
+
+        Raises:
+            ValueError: input and output shape differ.
+        """
+        if self.output_shape != self.input_shape:
+            name = type(self).__name__
+            raise ValueError(
+                f"{name} keeps the shape, but leads from {self.input_shape} to {self.output_shape}"
+            )
 
     def check_features(self, features: Tensor) -> Tensor:
         """``features``, if their shape is [N, *input_shape] and all values are finite.

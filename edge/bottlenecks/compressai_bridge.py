@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import importlib
+import sys
 import warnings
 from typing import TYPE_CHECKING
 
@@ -11,30 +13,43 @@ import torch
 if TYPE_CHECKING:
     from compressai.entropy_models import EntropyBottleneck
 
-__all__ = ["declare_torchvision_operators", "entropy_bottleneck"]
+__all__ = ["entropy_bottleneck", "import_torchvision"]
 
 
 @functools.cache
-def declare_torchvision_operators() -> None:
-    """Let ``import torchvision`` succeed where its compiled operators do not load.
+def import_torchvision() -> None:
+    """Import torchvision, also where its compiled operators do not load.
 
     Beside a CPU-only torch, torchvision's CUDA wheel cannot load its library, and then fails on
     registering fake kernels for operators that nobody declared ("operator torchvision::nms does not
-    exist"). Declaring the schemas first cures it; the operators themselves are not used here.
+    exist"). Declaring their schemas cures it; the operators themselves are not used here. Where the
+    library does load it declares them itself, and must not find them declared.
+
+    Raises:
+        ImportError: torchvision is not installed.
     """
-    for name, arguments in {
-        "nms": "Tensor dets, Tensor scores, float iou_threshold",
-        "qnms": "Tensor dets, Tensor scores, float iou_threshold",
-    }.items():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # its image extension does not load either
         try:
-            # The fragment has to outlive this call: its operators vanish with it.
-            _fragments.append(torch.library.Library("torchvision", "FRAGMENT"))  # type: ignore[no-untyped-call]
-            _fragments[-1].define(f"{name}({arguments}) -> Tensor")  # type: ignore[no-untyped-call]
-        except RuntimeError:  # declared already, by a torchvision whose operators do load
-            _fragments.pop()
+            importlib.import_module("torchvision")
+        except RuntimeError:
+            for name in [n for n in sys.modules if n.partition(".")[0] == "torchvision"]:
+                del sys.modules[name]
+            for operator in _OPERATORS:
+                _library().define(operator)  # type: ignore[no-untyped-call]
+            importlib.import_module("torchvision")
 
 
-_fragments: list[torch.library.Library] = []
+_OPERATORS = (
+    "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+    "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+)
+
+
+@functools.cache
+def _library() -> torch.library.Library:
+    """Owner of the declarations; they would vanish with it."""
+    return torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
 
 
 def entropy_bottleneck(channels: int, scale: float) -> EntropyBottleneck:
@@ -44,7 +59,7 @@ def entropy_bottleneck(channels: int, scale: float) -> EntropyBottleneck:
         channels: one density for each.
         scale: width at which the densities start; the standard deviation of the code is a good one.
     """
-    declare_torchvision_operators()
+    import_torchvision()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # its imports warn about their own dependencies
         from compressai.entropy_models import EntropyBottleneck  # noqa: PLC0415

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from edge.bottlenecks.base import Shape
+from edge.bottlenecks.base import Shape, whole_number
 from edge.bottlenecks.gdn import GDN1
 from edge.bottlenecks.latent import LatentBottleneck
 from edge.bottlenecks.prior import FactorizedPrior
@@ -52,8 +52,7 @@ class FactorizedBottleneck(LatentBottleneck):
         decoder_channels: Sequence[int] | None = None,
     ) -> None:
         super().__init__(input_shape, output_shape)
-        if channels < 1:
-            raise ValueError(f"channels is {channels}, allowed is 1 or more")
+        whole_number("channels", channels, 1)
         strides = _strides(self.input_shape, self.output_shape)
         first, second = _widths("encoder_channels", encoder_channels or (4 * channels, 2 * channels))
         third, fourth = _widths(
@@ -78,10 +77,9 @@ class FactorizedBottleneck(LatentBottleneck):
 
 
 def _widths(option: str, widths: Sequence[int]) -> tuple[int, int]:
-    if len(widths) != 2 or min(widths) < 1:
-        raise ValueError(f"{option} is {list(widths)}, allowed are two widths of 1 or more")
-    first, second = widths
-    return first, second
+    if not isinstance(widths, Sequence) or len(widths) != 2:
+        raise ValueError(f"{option} is {widths!r}, allowed are two widths")
+    return whole_number(f"{option}[0]", widths[0], 1), whole_number(f"{option}[1]", widths[1], 1)
 
 
 def _strides(input_shape: Shape, output_shape: Shape) -> tuple[int, int]:

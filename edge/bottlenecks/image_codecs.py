@@ -1,11 +1,10 @@
 """Input codecs: the image itself is sent and the whole network runs on the server.
 
-The honest baselines: an optimised coder for each format, and the constant header reported apart.
+The honest baselines: each format with its optimised coder.
 """
 
 from __future__ import annotations
 
-import functools
 import io
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -16,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from edge.bottlenecks.base import Bottleneck, PayloadError
+from edge.bottlenecks.base import Bottleneck, PayloadError, whole_number
 from edge.bottlenecks.registry import register
 
 __all__ = ["ImageCodec", "Jpeg", "Png", "RawImage", "WebP"]
@@ -34,10 +33,7 @@ class ImageCodec(Bottleneck):
 
     def __init__(self, input_shape: Sequence[int], output_shape: Sequence[int] | None = None) -> None:
         super().__init__(input_shape, output_shape)
-        if self.output_shape != self.input_shape:
-            raise ValueError(
-                f"an image codec keeps the shape, got {self.input_shape} and {self.output_shape}"
-            )
+        self.keep_shape()
         if len(self.input_shape) != 3 or self.input_shape[0] not in (1, 3):
             raise ValueError(f"needs images of shape (1 or 3, H, W), got {self.input_shape}")
 
@@ -52,11 +48,6 @@ class ImageCodec(Bottleneck):
         Raises:
             PayloadError: not an image of this format and shape.
         """
-
-    @functools.cached_property
-    def header_bytes(self) -> int:
-        """Bytes that the format spends on a uniform image: the part that says nothing about the content."""
-        return len(self.compress(np.full(self.input_shape, 128, dtype=np.uint8)))
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """The decompressed images (gradients pass straight through) and the coded size in bits."""
@@ -152,9 +143,7 @@ class Jpeg(_PillowCodec):
         self, input_shape: Sequence[int], output_shape: Sequence[int] | None = None, *, quality: int = 50
     ) -> None:
         super().__init__(input_shape, output_shape)
-        if not 1 <= quality <= 95:
-            raise ValueError(f"quality is {quality}, allowed are 1 to 95")
-        self.quality = quality
+        self.quality = whole_number("quality", quality, 1, 95)
 
     def save_options(self) -> dict[str, Any]:
         """Quality, optimised tables."""
@@ -175,9 +164,7 @@ class WebP(_PillowCodec):
         self, input_shape: Sequence[int], output_shape: Sequence[int] | None = None, *, quality: int = 50
     ) -> None:
         super().__init__(input_shape, output_shape)
-        if not 0 <= quality <= 100:
-            raise ValueError(f"quality is {quality}, allowed are 0 to 100")
-        self.quality = quality
+        self.quality = whole_number("quality", quality, 0, 100)
 
     def save_options(self) -> dict[str, Any]:
         """Quality, method 6."""

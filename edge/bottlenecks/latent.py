@@ -10,10 +10,14 @@ A family says what its ``encoder`` and ``decoder`` are; everything else stands h
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from edge.bottlenecks.base import Bottleneck, PayloadError, Shape
@@ -60,15 +64,13 @@ class LatentBottleneck(Bottleneck):
     @torch.no_grad()
     def decode(self, payloads: Sequence[bytes]) -> Tensor:
         """Reconstructions [N, *output_shape]."""
-        codes = [self._code(payload) for payload in payloads]
+        codes = [self.prior.code(self._symbols(payload)).view(self.code_shape) for payload in payloads]
         reconstruction: Tensor = self.decoder(torch.stack(codes))
         return reconstruction
 
     def ideal_bits(self, payload: bytes) -> float:
         """Information of the payload's symbols under the frozen tables."""
-        coder = self.prior.coder
-        symbols = coder.decode(payload, math.prod(self.code_shape[1:]))
-        return float(coder.tables.bits(symbols).sum())
+        return float(self.prior.coder.tables.bits(self._symbols(payload)).sum())
 
     @torch.no_grad()
     def calibrate(self, features: Tensor) -> None:
@@ -88,9 +90,13 @@ class LatentBottleneck(Bottleneck):
         """Take over the tables that were shipped with the model."""
         self.prior.load_tables(tables)
 
-    def _code(self, payload: bytes) -> Tensor:
+    def wire_options(self) -> dict[str, Any]:
+        """What, beside the tables, turns a payload into a code: its shape and the medians."""
+        medians = self.prior.medians.detach().cpu().numpy().astype("<f4").tobytes()
+        return {"code_shape": self.code_shape, "medians": hashlib.sha256(medians).hexdigest()}
+
+    def _symbols(self, payload: bytes) -> NDArray[np.int32]:
         try:
-            symbols = self.prior.coder.decode(payload, math.prod(self.code_shape[1:]))
+            return self.prior.coder.decode(payload, math.prod(self.code_shape[1:]))
         except CodingError as error:
             raise PayloadError(str(error)) from error
-        return self.prior.code(symbols).view(self.code_shape)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FactorizedPrior"]
 
+_INT32 = np.iinfo(np.int32)
 _MAX_HALF_WIDTH = 4096  # of a table's support; what lies outside is escaped
 
 
@@ -78,8 +79,8 @@ class FactorizedPrior(nn.Module):
 
     def dequantised(self, code: Tensor) -> Tensor:
         """The code rounded about the medians: the values that the decoder will see, same shape."""
-        medians = self._shaped(code)
-        return torch.round(code - medians) + medians
+        medians = self.medians.view(1, -1, *[1] * (code.ndim - 2))
+        return self._rounded(code).to(medians) + medians
 
     @torch.no_grad()
     def freeze(self) -> None:
@@ -150,18 +151,23 @@ class FactorizedPrior(nn.Module):
         """Integer symbols of one sample's code [channels, ...]: int32 [channels, n].
 
         Values beyond int32 saturate; they round-trip as the nearest int32.
+
+        Raises:
+            ValueError: a value that is not a number.
         """
-        centred = code.detach().double() - self.medians.double().view(-1, *[1] * (code.ndim - 1))
-        limits = np.iinfo(np.int32)
-        rounded = torch.round(centred).clamp(limits.min, limits.max)
-        return rounded.flatten(1).cpu().numpy().astype(np.int32)
+        rounded = self._rounded(code[None])[0].flatten(1)
+        if bool(rounded.isnan().any()):
+            raise ValueError("the encoder made values that are not numbers")
+        return rounded.cpu().numpy().astype(np.int32)
 
     def code(self, symbols: NDArray[np.int32]) -> Tensor:
         """The inverse of :meth:`symbols`: code values float32 [channels, n]."""
         return torch.from_numpy(symbols).to(self.medians) + self.medians[:, None]
 
-    def _shaped(self, code: Tensor) -> Tensor:
-        return self.medians.view(1, -1, *[1] * (code.ndim - 2))
+    def _rounded(self, code: Tensor) -> Tensor:
+        """Symbols of code [N, channels, ...] as float64: the one rounding that all methods share."""
+        medians = self.medians.double().view(1, -1, *[1] * (code.ndim - 2))
+        return torch.round(code.detach().double() - medians).clamp(_INT32.min, _INT32.max)
 
     def _trained(self) -> EntropyBottleneck:
         if self.density is None:

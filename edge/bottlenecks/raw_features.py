@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from edge.bottlenecks.base import Bottleneck, PayloadError
+from edge.bottlenecks.base import Bottleneck, PayloadError, whole_number
 from edge.bottlenecks.registry import register
 
 __all__ = ["Float16", "Float32", "Integer"]
@@ -22,9 +22,13 @@ class _Floats(Bottleneck):
 
     dtype: np.dtype[Any]
 
+    def __init__(self, input_shape: Sequence[int], output_shape: Sequence[int] | None = None) -> None:
+        super().__init__(input_shape, output_shape)
+        self.keep_shape()
+
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """The rounded features (gradients pass straight through) and the constant size in bits."""
-        rounded = torch.from_numpy(features.detach().cpu().numpy().astype(self.dtype).astype(np.float32))
+        rounded = torch.from_numpy(self._rounded(features).astype(np.float32))
         reconstruction = features + (rounded.to(features.device) - features).detach()
         size = 8.0 * self.dtype.itemsize * math.prod(self.input_shape)
         return reconstruction, features.new_full((len(features),), size)
@@ -32,9 +36,11 @@ class _Floats(Bottleneck):
     @torch.no_grad()
     def encode(self, features: Tensor) -> list[bytes]:
         """``itemsize`` bytes a value. Values beyond the format's range saturate."""
+        return [sample.tobytes() for sample in self._rounded(self.check_features(features))]
+
+    def _rounded(self, features: Tensor) -> NDArray[Any]:
         limit = float(np.finfo(self.dtype).max)
-        values = self.check_features(features).cpu().numpy().clip(-limit, limit).astype(self.dtype)
-        return [sample.tobytes() for sample in values]
+        return features.detach().cpu().numpy().clip(-limit, limit).astype(self.dtype)
 
     def decode(self, payloads: Sequence[bytes]) -> Tensor:
         """The values as float32 [N, *output_shape]."""
@@ -76,9 +82,8 @@ class Integer(Bottleneck):
         self, input_shape: Sequence[int], output_shape: Sequence[int] | None = None, *, bits: int = 8
     ) -> None:
         super().__init__(input_shape, output_shape)
-        if not 1 <= bits <= 16:
-            raise ValueError(f"bits is {bits}, allowed are 1 to 16")
-        self.bits = bits
+        self.keep_shape()
+        self.bits = whole_number("bits", bits, 1, 16)
 
     def wire_options(self) -> dict[str, Any]:
         """The number of bits of a value."""
@@ -109,7 +114,8 @@ class Integer(Bottleneck):
     def _encode_one(self, values: NDArray[np.float32]) -> bytes:
         minimum = np.float32(values.min())
         # In double precision: the range of float32 values can be wider than float32 holds.
-        step = np.float32((float(values.max()) - float(minimum)) / (2**self.bits - 1))
+        widest = float(np.finfo(np.float32).max)
+        step = np.float32(min(widest, (float(values.max()) - float(minimum)) / (2**self.bits - 1)))
         span = max(float(step), float(np.finfo(np.float32).tiny))
         levels = np.rint((values.astype(np.float64) - float(minimum)) / span).clip(0, 2**self.bits - 1)
         shifts = np.arange(self.bits - 1, -1, -1)

@@ -27,7 +27,7 @@ def register(name: str) -> Callable[[B], B]:
 
     def decorate(cls: B) -> B:
         known = _registered.get(name)
-        if known is not None and known.__qualname__ != cls.__qualname__:
+        if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
             raise ValueError(f"bottleneck {name!r} is already {known.__module__}.{known.__qualname__}")
         _registered[name] = cls
         return cls
@@ -37,8 +37,8 @@ def register(name: str) -> Callable[[B], B]:
 
 def available() -> dict[str, str]:
     """Every known name with where it comes from (``package.module:Class``)."""
-    names = {name: f"{cls.__module__}:{cls.__qualname__}" for name, cls in _registered.items()}
-    names.update({point.name: point.value for point in entry_points(group=ENTRY_POINTS)})
+    names = {point.name: point.value for point in entry_points(group=ENTRY_POINTS)}
+    names |= {name: f"{cls.__module__}:{cls.__qualname__}" for name, cls in _registered.items()}
     return dict(sorted(names.items()))
 
 
@@ -53,7 +53,7 @@ def find(name: str) -> type[Bottleneck]:
         return _registered[name]
     for point in entry_points(group=ENTRY_POINTS):
         if point.name == name:
-            return _checked(name, point.load())
+            return _checked(name, _imported(point.value))
     if ":" in name:
         return _checked(name, _imported(name))
     raise LookupError(
@@ -81,7 +81,7 @@ def _imported(path: str) -> object:
     module, _, attribute = path.partition(":")
     try:
         return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, ValueError, TypeError) as error:
         raise LookupError(f"bottleneck {path!r} cannot be imported: {error}") from error
 
 

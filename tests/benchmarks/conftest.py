@@ -20,12 +20,13 @@ def conditions():
         "python": described.python,
         "torch": described.torch,
         "git_commit": described.git_commit,
+        "git_dirty": described.git_dirty,
     }
 
 
 @pytest.fixture
 def report(capfd):
-    """Prints name, figures, what is asked and the conditions as one line; adds it to $FEDSIM_BENCHMARK_OUT."""
+    """Prints name, figures, what is asked and the conditions in a line; adds it to $FEDSIM_BENCHMARK_OUT."""
 
     def write(name, figures, asked):
         record = {"name": name, "figures": figures, "asked": asked, "conditions": conditions()}

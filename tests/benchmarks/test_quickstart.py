@@ -38,6 +38,7 @@ def test_quickstart(report, tmp_path):
     payloads = [row["payload_bytes"]["mean"] for row in learned]
     figures = {
         "wall_s": round(wall_s, 1),
+        "threads": summary["environment"]["threads"],
         "samples": middle["samples"],
         "accuracy_uncut": round(uncut["accuracy"], 4),
         "accuracy_middle_rate": round(middle["accuracy"], 4),

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from edge.bottlenecks import Bottleneck, available, create
+from edge.bottlenecks import Bottleneck, FactorizedPrior, LatentBottleneck, available, create
 from edge.bottlenecks.base import PayloadError
 from edge.bottlenecks.raw_features import Float32
 from edge.testing import ConformanceError, check_bottleneck
@@ -44,6 +44,28 @@ def test_every_family_conforms(
 def test_every_registered_family_of_ours_is_in_the_list() -> None:
     ours = {name for name, origin in available().items() if origin.startswith("edge.")}
     assert ours == {name for name, *_ in FAMILIES}
+
+
+class _Plugin(LatentBottleneck):
+    """What a third party writes: two networks and a prior. Nothing bounds its code."""
+
+    def __init__(self, input_shape: Sequence[int], output_shape: Sequence[int] | None = None) -> None:
+        super().__init__(input_shape, output_shape)
+        self.encoder = torch.nn.Conv2d(input_shape[0], 3, 2, stride=2)
+        self.decoder = torch.nn.ConvTranspose2d(3, input_shape[0], 2, stride=2)
+        self.prior = FactorizedPrior(3)
+        self.code_shape = (3, input_shape[1] // 2, input_shape[2] // 2)
+
+
+def test_a_plain_plug_in_conforms() -> None:
+    torch.manual_seed(0)
+    report = check_bottleneck(lambda: _Plugin((3, 8, 8)), torch.rand(4, 3, 8, 8))
+    assert max(report.payload_bytes) < 200
+
+
+def test_features_may_be_of_any_memory_layout() -> None:
+    features = torch.rand(4, 8, 8, 3).permute(0, 3, 1, 2)
+    check_bottleneck(lambda: _Plugin((3, 8, 8)), features)
 
 
 class _Leaky(Float32):
@@ -109,6 +131,22 @@ class _NoGradient(Float32):
         return reconstruction.requires_grad_(), bits
 
 
+class _Forgetful(Float32):
+    """Keeps what it needs in a buffer that does not ship."""
+
+    def __init__(self, input_shape: Sequence[int], output_shape: Sequence[int] | None = None) -> None:
+        super().__init__(input_shape, output_shape)
+        self.register_buffer("scale", torch.ones(1), persistent=False)
+
+
+class _Entangled(_Plugin):
+    """Needs its decoder to encode."""
+
+    def encode(self, features: Tensor) -> list[bytes]:
+        self.decoder(torch.zeros(1, *self.code_shape))
+        return super().encode(features)
+
+
 class _WrongShape(Float32):
     """Estimates bits for each value instead of each sample."""
 
@@ -125,6 +163,7 @@ class _WrongShape(Float32):
         (_Random, "decode is deterministic: two decodes differ"),
         (_Crashing, "a damaged payload raises PayloadError.*raised"),
         (_NoGradient, "gradients reach every parameter: no finite gradient for encoder.weight"),
+        (_Forgetful, "every buffer is persistent.*scale would not ship"),
         (_WrongShape, r"bits has shape \(4, 3, 2, 2\), expected \[N\]"),
     ],
 )
@@ -132,6 +171,11 @@ def test_a_broken_bottleneck_is_told_its_clause(broken: type[Bottleneck], says: 
     torch.manual_seed(0)
     with pytest.raises(ConformanceError, match=says):
         check_bottleneck(lambda: broken((3, 2, 2)), torch.rand(4, 3, 2, 2))
+
+
+def test_a_bottleneck_that_needs_its_peers_part_is_told() -> None:
+    with pytest.raises(ConformanceError, match=r"a copy shipped to the device works there.*decoder"):
+        check_bottleneck(lambda: _Entangled((3, 8, 8)), torch.rand(4, 3, 8, 8))
 
 
 def test_two_samples_at_least() -> None:

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from edge.bottlenecks import FactorizedPrior, NotFrozenError, create
-from edge.bottlenecks.compressai_bridge import declare_torchvision_operators
+from edge.bottlenecks.compressai_bridge import import_torchvision
 from edge.bottlenecks.gdn import GDN1
 from edge.bottlenecks.latent import LatentBottleneck
 
@@ -36,7 +36,7 @@ def test_published_sizes(side: int, code: int) -> None:
 
 @pytest.mark.parametrize("inverse", [False, True])
 def test_gdn_agrees_with_compressai(inverse: bool) -> None:
-    declare_torchvision_operators()
+    import_torchvision()
     from compressai.layers import GDN1 as Theirs
 
     torch.manual_seed(0)
@@ -57,7 +57,7 @@ def test_gdn_agrees_with_compressai(inverse: bool) -> None:
 
 
 def test_gdn_starts_as_compressais_does() -> None:
-    declare_torchvision_operators()
+    import_torchvision()
     from compressai.layers import GDN1 as Theirs
 
     x = torch.randn(2, 5, 3, 3)
@@ -134,6 +134,32 @@ def test_an_adversarial_code_round_trips_exactly() -> None:
         assert np.array_equal(prior.coder.decode(prior.coder.encode(symbols), 16), symbols)
 
 
+def test_training_and_coding_round_alike_at_every_boundary() -> None:
+    prior, _ = fitted_prior(3)
+    prior.freeze()
+    halves = torch.arange(-300, 300).float() + 0.5
+    code = (halves + prior.medians[:, None]).view(1, 3, 20, 30)
+    nudges = torch.tensor([0.0, 1e-6, -1e-6, 1e-5, -1e-5])
+    for nudge in nudges:
+        moved = code + nudge
+        assert torch.equal(prior.code(prior.symbols(moved[0])).view(3, 20, 30), prior.dequantised(moved)[0])
+
+
+def test_a_code_that_is_not_a_number_is_refused() -> None:
+    prior, _ = fitted_prior(2)
+    prior.freeze()
+    with pytest.raises(ValueError, match="not numbers"):
+        prior.symbols(torch.full((2, 2, 2), float("nan")))
+
+
+def test_the_fingerprint_names_the_medians_too() -> None:
+    made = create("factorized", (1, 8, 8), (4, 4, 4), channels=2)
+    assert isinstance(made, LatentBottleneck)
+    before = made.fingerprint
+    made.prior.medians += 0.3
+    assert made.fingerprint != before
+
+
 def test_coding_before_freeze_says_what_to_do() -> None:
     made = create("factorized", (1, 8, 8), (4, 4, 4), channels=2)
     with pytest.raises(NotFrozenError, match="freeze"):
@@ -186,10 +212,12 @@ def test_a_prior_starts_at_the_scale_of_the_code() -> None:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"channels": 0}, "channels is 0, allowed is 1 or more"),
-        ({"channels": -3}, "channels is -3"),
+        ({"channels": 0}, "channels is 0, allowed are whole numbers of 1 or more"),
+        ({"channels": 2.5}, r"channels is 2\.5"),
+        ({"channels": "a"}, "channels is 'a'"),
         ({"encoder_channels": [4]}, r"encoder_channels is \[4\], allowed are two widths"),
-        ({"decoder_channels": [4, 0]}, r"decoder_channels is \[4, 0\]"),
+        ({"encoder_channels": 5}, r"encoder_channels is 5, allowed are two widths"),
+        ({"decoder_channels": [4, 0]}, r"decoder_channels\[1\] is 0"),
     ],
 )
 def test_bad_options_are_named(options: dict[str, object], says: str) -> None:

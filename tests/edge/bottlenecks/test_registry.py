@@ -1,7 +1,7 @@
 import sys
 import types
 from collections.abc import Iterator
-from importlib.metadata import EntryPoint
+from pathlib import Path
 
 import pytest
 
@@ -34,6 +34,8 @@ def test_a_class_by_import_path(plugin: str) -> None:
         ("a_plugin:Absent", LookupError, "cannot be imported"),
         ("no_such_module:Mine", LookupError, "cannot be imported"),
         ("a_plugin:number", TypeError, "not a subclass"),
+        (":Mine", LookupError, "cannot be imported"),
+        (".a_plugin:Mine", LookupError, "cannot be imported"),
     ],
 )
 @pytest.mark.usefixtures("plugin")
@@ -42,11 +44,40 @@ def test_a_bad_import_path_says_what_is_wrong(name: str, error: type[Exception],
         registry.find(name)
 
 
-def test_an_entry_point_is_found_and_listed(plugin: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    point = EntryPoint("published", f"{plugin}:Mine", registry.ENTRY_POINTS)
-    monkeypatch.setattr(registry, "entry_points", lambda group: [point])
+def publish(folder: Path, name: str, value: str) -> None:
+    """A distribution with one entry point, as an installer would lay it down."""
+    info = folder / "published-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: published\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[{registry.ENTRY_POINTS}]\n{name} = {value}\n")
+
+
+def test_an_entry_point_is_found_and_listed(
+    plugin: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(tmp_path, "published", f"{plugin}:Mine")
+    monkeypatch.syspath_prepend(tmp_path)
     assert registry.find("published").__name__ == "Mine"
     assert registry.available()["published"] == f"{plugin}:Mine"
+
+
+def test_an_entry_point_that_cannot_be_imported_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(tmp_path, "published", "absent_module:Mine")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(LookupError, match=r"absent_module:Mine.*cannot be imported"):
+        registry.find("published")
+
+
+@pytest.mark.usefixtures("plugin")
+def test_our_own_names_cannot_be_taken_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish(tmp_path, "float32", "a_plugin:Mine")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert registry.find("float32") is Float32
+    assert registry.available()["float32"] == "edge.bottlenecks.raw_features:Float32"
+    with pytest.raises(ValueError, match="'float32' is already"):
+        registry.register("float32")(type("Float32", (Float32,), {"__module__": "elsewhere"}))
 
 
 def test_a_name_is_given_once() -> None:
