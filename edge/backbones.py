@@ -117,8 +117,8 @@ def digits_cnn(
     *,
     widths: Sequence[int] = (32, 64, 128),
     channels: int = 1,
-    mean: Sequence[float] = (0.3053,),
-    std: Sequence[float] = (0.3761,),
+    mean: Sequence[float] = (0.3058,),
+    std: Sequence[float] = (0.3762,),
 ) -> nn.Module:
     """Small CNN for 8x8 images such as scikit-learn's digits.
 
@@ -130,7 +130,7 @@ def digits_cnn(
         classes: length of the logits.
         widths: channels of the three stages, each two 3x3 convolutions.
         channels: channels of the image.
-        mean: of each channel; the default is that of the digits.
+        mean: of each channel; the default is that of the digits' training set.
         std: of each channel.
     """
     if len(widths) != 3:

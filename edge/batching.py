@@ -18,7 +18,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True)
 class Completed(Generic[Result]):
-    """The result of one item and how long it had waited for its batch to begin, in seconds."""
+    """The result of one item and the seconds from its arrival until its batch began."""
 
     result: Result
     queue_s: float
@@ -28,6 +28,7 @@ class Completed(Generic[Result]):
 class _Waiting(Generic[Item, Result]):
     item: Item
     arrived: float
+    queued: float
     future: asyncio.Future[Completed[Result]]
 
 
@@ -87,10 +88,16 @@ class Batcher(Generic[Item, Result]):
         self._queue.clear()
         await asyncio.gather(*self._running, return_exceptions=True)
 
-    async def submit(self, item: Item) -> Completed[Result]:
-        """The result of ``item``. Cancelling this takes the item out of the queue."""
+    async def submit(self, item: Item, arrived: float | None = None) -> Completed[Result]:
+        """The result of ``item``. Cancelling this takes the item out of the queue.
+
+        Args:
+            item: what to process.
+            arrived: reading of ``time.perf_counter`` when it arrived; now, if it did not wait elsewhere.
+        """
         future: asyncio.Future[Completed[Result]] = asyncio.get_running_loop().create_future()
-        waiting = _Waiting(item, time.perf_counter(), future)
+        now = time.perf_counter()
+        waiting = _Waiting(item, now if arrived is None else arrived, now, future)
         self._queue.append(waiting)
         self._arrival.set()
         try:
@@ -117,7 +124,7 @@ class Batcher(Generic[Item, Result]):
         while not self._queue:
             self._arrival.clear()
             await self._arrival.wait()
-        closes = self._queue[0].arrived + self._wait_s
+        closes = self._queue[0].queued + self._wait_s
         while 0 < len(self._queue) < self._size and (left := closes - time.perf_counter()) > 0:
             self._arrival.clear()
             try:

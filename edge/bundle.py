@@ -140,14 +140,15 @@ class ServerHalf(_Half):
 def save(model: SplitModel, spec: ModelSpec, folder: Path, *, overwrite: bool = False) -> str:
     """Write both halves of a model, or the one half of a local model.
 
-    The folder appears at once, after both halves have been loaded from it for a test. What
-    ``prepare_training`` attached is not written.
+    The folder appears at once, after both halves have been loaded from it for a test and a black image
+    has gone through them. What ``prepare_training`` attached is not written.
 
     Returns:
         the model's id: equal for equal specifications and weights.
 
     Raises:
-        BundleError: the folder exists and ``overwrite`` is not set, or the model cannot be loaded again.
+        BundleError: the folder exists and ``overwrite`` is not set, or the model cannot be loaded and
+            run again as its halves.
         NotFrozenError: the bottleneck's frequency tables have not been made.
     """
     folder = Path(folder)
@@ -172,12 +173,16 @@ def save(model: SplitModel, spec: ModelSpec, folder: Path, *, overwrite: bool = 
             record["sha256"] = _sha256(fresh / half / "weights.safetensors")
             text = json.dumps(record, indent=2, sort_keys=True) + "\n"
             (fresh / half / "model.json").write_text(text, encoding="utf-8")
-        load_device(fresh)
-        if spec.bottleneck is not None:
-            load_server(fresh)
+        _tried(fresh)
+        old = Path(scratch) / "old"
         if folder.exists():
-            os.replace(folder, Path(scratch) / "old")
-        os.replace(fresh, folder)
+            os.replace(folder, old)
+        try:
+            os.replace(fresh, folder)
+        except OSError:
+            if old.exists():
+                os.replace(old, folder)
+            raise
     return model_id
 
 
@@ -247,6 +252,27 @@ def _described(model: SplitModel, spec: ModelSpec) -> tuple[dict[str, Any], tupl
         "fingerprint": "" if bottleneck is None else bottleneck.fingerprint.hex(),
     }
     return description, shapes
+
+
+def _tried(folder: Path) -> None:
+    """Run a black image through the halves of a bundle, each as its machine will have it."""
+    device = load_device(folder)
+    server = None if device.local else load_server(folder)
+    step = "head"
+    try:
+        value = device.features(torch.zeros(1, *device.spec.input_shape))
+        if server is not None:
+            step = "encoder"
+            payloads = device.encode(value)
+            step = "decoder"
+            value = server.decode(payloads)
+            step = "tail"
+            server.predict(value)
+    except Exception as error:
+        raise BundleError(
+            f"model {device.spec.name!r}: its {step} does not run in a half of its own: "
+            f"{type(error).__name__}: {error}"
+        ) from error
 
 
 def _tensors(model: SplitModel, spec: ModelSpec, half: Half, *shapes: Shape) -> dict[str, Tensor]:

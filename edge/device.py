@@ -13,15 +13,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge.arguments import Parser, address, count, existing_file, existing_folder, seconds
+from edge.leash import Leash
 
 if TYPE_CHECKING:
-    from edge.bundle import DeviceHalf
     from edge.journal import Journal
-    from edge.runner import Plan, Tally
     from edge.samples import Samples
+    from edge.session import Plan, Tally
 
-__all__ = ["REFUSED", "UNANSWERED", "main"]
+__all__ = ["REFUSED", "UNANSWERED", "UNWRITTEN", "main"]
 
+#: Exit code where the events could not be written: the disk is full.
+UNWRITTEN = 1
 #: Exit code where the server refused the device: other model, tables or protocol.
 REFUSED = 3
 #: Exit code where some sample got no answer, from anywhere.
@@ -39,8 +41,9 @@ def _parser() -> Parser:
     parser = Parser(
         prog="python -m edge.device",
         description="Run samples through the device halves of split models, with a tail server's help.",
-        epilog="Exit codes: 0 every sample was answered; 2 bad arguments or files; "
-        f"{REFUSED} the server refused a model, its tables or the protocol; {UNANSWERED} some sample failed.",
+        epilog=f"Exit codes: 0 every sample was answered; {UNWRITTEN} the events could not be written; "
+        f"2 bad arguments or files; {REFUSED} the server refused a model, its tables or the protocol; "
+        f"{UNANSWERED} some sample failed.",
     )
     add = parser.add_argument
     add(
@@ -93,7 +96,12 @@ def _parser() -> Parser:
     add("--limit", type=count(1), metavar="N", help="take at most N samples")
     add("--repeat", type=count(1), default=1, metavar="N", help="go through the samples N times")
     add(
-        "--interval-ms", type=seconds, default=0.0, metavar="MS", help="begin samples at least this far apart"
+        "--interval-ms",
+        type=seconds,
+        default=0.0,
+        metavar="MS",
+        help="schedule samples this far apart; the latency of one that has to wait for its turn counts from "
+        "when it was scheduled",
     )
     add(
         "--warmup",
@@ -109,6 +117,12 @@ def _parser() -> Parser:
         metavar="N",
         help="threads to compute with (default: %(default)s)",
     )
+    add(
+        "--leashed",
+        action="store_true",
+        help="for a program that runs devices: before each model print 'ready NAME' and wait for a line on "
+        "standard input; end when that closes",
+    )
     add("--tls-ca", type=existing_file, metavar="FILE", help="certificates to trust (PEM); turns TLS on")
     return parser
 
@@ -116,7 +130,7 @@ def _parser() -> Parser:
 def _plan(options: argparse.Namespace) -> Plan:
     import grpc  # noqa: PLC0415  --help need not wait for it
 
-    from edge.runner import Plan  # noqa: PLC0415
+    from edge.session import Plan  # noqa: PLC0415
 
     return Plan(
         run=options.run,
@@ -130,33 +144,28 @@ def _plan(options: argparse.Namespace) -> Plan:
     )
 
 
-def _load(folder: Path) -> DeviceHalf:
-    from edge.bundle import load_device  # noqa: PLC0415
-
-    try:
-        return load_device(folder)
-    except (LookupError, TypeError) as error:  # a bundle names its bottleneck and that one's options
-        raise ValueError(f"{folder}: {error}") from error
-
-
 async def _run(options: argparse.Namespace, samples: Samples, plan: Plan, journal: Journal) -> list[Tally]:
-    from edge.runner import run_model  # noqa: PLC0415
+    from edge.bundle import load_device  # noqa: PLC0415
+    from edge.session import run_model  # noqa: PLC0415
 
-    fallback = None if options.fallback is None else _load(options.fallback)
+    fallback = None if options.fallback is None else load_device(options.fallback)
+    leash = Leash() if options.leashed else None
     tallies = []
     for folder in options.model:
-        half = _load(folder)  # one at a time: a small board need not hold them all
+        half = load_device(folder)  # one at a time: a small board need not hold them all
+        if leash is not None:
+            await asyncio.to_thread(leash.wait, half.spec.name)
         tallies.append(await run_model(half, samples, plan, journal, fallback))
     return tallies
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the samples. Returns the exit code: 0, 2, ``REFUSED`` or ``UNANSWERED``."""
+    """Run the samples. Returns the exit code: 0, ``UNWRITTEN``, 2, ``REFUSED`` or ``UNANSWERED``."""
     parser = _parser()
     options = parser.parse_args(arguments)
     import torch  # noqa: PLC0415
 
-    from edge.journal import Journal  # noqa: PLC0415
+    from edge.journal import Journal, JournalError  # noqa: PLC0415
     from edge.samples import Samples  # noqa: PLC0415
 
     torch.set_num_threads(options.threads)
@@ -173,6 +182,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         journal.discard_if_empty()
         parser.error(str(error))
+    except JournalError as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        return UNWRITTEN
     except KeyboardInterrupt:
         return 130
     finally:

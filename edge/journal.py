@@ -8,7 +8,11 @@ from pathlib import Path
 
 from edge.meter import Event
 
-__all__ = ["Journal"]
+__all__ = ["Journal", "JournalError"]
+
+
+class JournalError(Exception):
+    """Events cannot be written down any more: the disk is full, or gone."""
 
 
 class Journal:
@@ -24,10 +28,19 @@ class Journal:
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644)
 
     def append(self, events: Iterable[Event]) -> None:
-        """Write these events and hand them to the system."""
+        """Write these events and hand them to the system.
+
+        Raises:
+            JournalError: they could not all be written; none of them is in the file.
+        """
         data = "".join(f"{event.to_json()}\n" for event in events).encode()
-        while data:
-            data = data[os.write(self._descriptor, data) :]
+        before = os.fstat(self._descriptor).st_size
+        try:
+            while data:
+                data = data[os.write(self._descriptor, data) :]
+        except OSError as error:
+            os.ftruncate(self._descriptor, before)
+            raise JournalError(f"{self._path} cannot be written: {error.strerror or error}") from error
 
     def discard_if_empty(self) -> None:
         """Leave nothing behind where nothing was written."""

@@ -1,4 +1,4 @@
-"""The event record that every engine emits, the stage timer, and the kernel's byte counters of a socket."""
+"""The event record that every engine, simulated or real, emits: a line of the ledger."""
 
 from __future__ import annotations
 
@@ -19,8 +19,10 @@ STAGES = ("head", "encode", "send", "queue", "decode", "tail", "total")
 class Event:
     """One stage of one sample (or of one federated round) on one client: a line of the ledger.
 
-    ``send`` carries the bytes: the four levels for the device-to-server direction, accumulated over
-    retries. ``total`` carries the outcome. A field that does not apply is None.
+    ``send`` carries the bytes of the device-to-server direction at four levels: what the payload holds
+    (``ideal_bits``, ``payload_bytes``) once, what it cost to bring it over (``frame_bytes``,
+    ``wire_bytes``) summed over all attempts. ``total`` carries the outcome. A field that does not
+    apply, or is not known, is None.
     """
 
     run: str
@@ -36,13 +38,15 @@ class Event:
     ideal_bits: float | None = None
     payload_bytes: int | None = None
     frame_bytes: int | None = None
-    wire_bytes: int | None = None  #: None where it could not be measured
+    wire_bytes: int | None = None
     reply_wire_bytes: int | None = None  #: the server-to-device direction, as ``wire_bytes``
     joules: float | None = None
     outcome: Outcome | None = None
     label: int | None = None
     prediction: int | None = None
-    detail: str | None = None  #: why a sample failed or was answered locally
+    detail: str | None = (
+        None  #: why a sample failed or was answered locally, why a stream ended, what else was odd
+    )
 
     def to_json(self) -> str:
         """One line of JSON without the fields that are None."""

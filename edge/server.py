@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge.arguments import Parser, address, count, existing_file, existing_folder, seconds
+from edge.leash import Leash
 
 if TYPE_CHECKING:
     import argparse
@@ -30,12 +31,13 @@ __all__ = ["TailServer", "main"]
 
 _log = logging.getLogger(__name__)
 
+_SPARE_CALLS = 64  # for health checks and reflection when all calls of the service are taken
+
 _OPTIONS = (
     ("grpc.so_reuseport", 0),  # a port in use is an error, not a port shared by chance
     ("grpc.http2.bdp_probe", 0),  # its pings would add to a device's bytes now and then
     ("grpc.http2.lookahead_bytes", 1 << 20),  # a fixed flow-control window in the probe's place
-    ("grpc.keepalive_time_ms", 30_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.max_concurrent_streams", 128),  # of one connection
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
@@ -52,7 +54,8 @@ class TailServer:
         settings: batching and bounds.
         listen: HOST:PORT; port 0 takes a free one.
         credentials: for TLS; plain TCP without.
-        max_calls: calls that may be open at once; a further one is answered RESOURCE_EXHAUSTED.
+        keepalive_s: a peer that was silent for so long is asked whether it is there.
+        keepalive_timeout_s: and is forgotten when it does not reply for so long.
 
     Raises:
         OSError: the address cannot be listened on.
@@ -65,7 +68,8 @@ class TailServer:
         listen: str,
         *,
         credentials: grpc.ServerCredentials | None = None,
-        max_calls: int = 1024,
+        keepalive_s: float = 30.0,
+        keepalive_timeout_s: float = 20.0,
     ) -> None:
         import grpc  # noqa: PLC0415
         from grpc_health.v1 import health, health_pb2_grpc  # noqa: PLC0415
@@ -78,8 +82,15 @@ class TailServer:
         self.service = TailService(halves, settings)
         self._health = health.aio.HealthServicer()
         self._server = grpc.aio.server(
-            options=(*_OPTIONS, ("grpc.max_receive_message_length", self.service.max_message)),
-            maximum_concurrent_rpcs=max_calls,
+            options=(
+                *_OPTIONS,
+                ("grpc.keepalive_time_ms", round(keepalive_s * 1e3)),
+                ("grpc.keepalive_timeout_ms", round(keepalive_timeout_s * 1e3)),
+                # A ping has a timeout of its own, of a minute, and the longer of the two counts.
+                ("grpc.http2.ping_timeout_ms", round(keepalive_timeout_s * 1e3)),
+                ("grpc.max_receive_message_length", self.service.max_message),
+            ),
+            maximum_concurrent_rpcs=settings.max_calls + _SPARE_CALLS,
         )
         self._server.add_generic_rpc_handlers((self.service.handler(),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
@@ -169,14 +180,15 @@ async def _serve(
         workers=options.workers,
         max_in_flight=options.max_in_flight,
         max_waiting=options.max_waiting,
+        max_calls=options.max_calls,
     )
-    server = TailServer(
-        halves, settings, options.listen, credentials=credentials, max_calls=options.max_calls
-    )
+    server = TailServer(halves, settings, options.listen, credentials=credentials)
     asked_to_stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, asked_to_stop.set)
+    if options.leashed:
+        Leash()
     await server.start()
     if options.announce is not None:
         _announce(options.announce, server.address)
@@ -259,6 +271,7 @@ def _parser() -> Parser:
         metavar="S",
         help="time for what was received to be answered after SIGTERM (default: %(default)s)",
     )
+    add("--leashed", action="store_true", help="stop, as on SIGTERM, when standard input closes")
     add("--tls-cert", type=existing_file, metavar="FILE", help="certificate chain (PEM)")
     add("--tls-key", type=existing_file, metavar="FILE", help="private key of the certificate (PEM)")
     add(
@@ -285,7 +298,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         credentials = _credentials(options.tls_cert, options.tls_key)
         halves = _load(options.model)
-    except (ValueError, OSError, LookupError, TypeError) as error:  # a bundle names its classes and options
+    except (ValueError, OSError) as error:
         parser.error(str(error))
     try:
         asyncio.run(_serve(options, halves, credentials))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -44,6 +45,7 @@ FRAME_MARGIN = 1024
 
 _log = logging.getLogger(__name__)
 _STATUS = {code.value[0]: code for code in grpc.StatusCode}
+_HANDSHAKE_S = 5.0  # that a stream may stay open without one
 _LONGEST_ERROR = 500  # characters; what a peer sent is quoted, and a status travels in a header
 
 M = TypeVar("M", bound=Message)
@@ -59,6 +61,8 @@ class Settings:
         workers: batches that run at once.
         max_in_flight: samples of one stream that may await an answer; beyond it the stream is not read.
         max_waiting: samples of all streams together that may await an answer.
+        max_calls: streams and calls that may be open at once; a further one is answered
+            RESOURCE_EXHAUSTED.
     """
 
     batch: int = 32
@@ -66,6 +70,7 @@ class Settings:
     workers: int = 1
     max_in_flight: int = 32
     max_waiting: int = 1024
+    max_calls: int = 1024
 
 
 class _RejectedError(Exception):
@@ -195,6 +200,9 @@ class TailService:
         try:
             if self._stopping.done():
                 raise _RejectedError(*_SHUTTING_DOWN)
+            if self._calls > self._settings.max_calls:
+                text = f"{self._settings.max_calls} calls are open, the most that are allowed"
+                raise _RejectedError(grpc.StatusCode.RESOURCE_EXHAUSTED, text)
             yield
         except _RejectedError as error:
             if error.code is not grpc.StatusCode.UNAVAILABLE:
@@ -209,10 +217,14 @@ class TailService:
     # A stream.
 
     async def _converse(self, context: Any) -> None:
-        first = await self._read(context)
+        first = await self._read(context, _HANDSHAKE_S)
         if first is None:
             raise _RejectedError(grpc.StatusCode.FAILED_PRECONDITION, "the stream ended before its handshake")
-        model, handshake = self._accepted(_parsed(Uplink, first))
+        opening = _parsed(Uplink, first)
+        model, handshake = self._accepted(opening)
+        if opening.sample or opening.payload or opening.checksum:
+            text = "the handshake of a stream comes alone, but there is a sample in its message"
+            raise _RejectedError(grpc.StatusCode.INVALID_ARGUMENT, text)
         _log.info("%s: %r opened a stream for model %s", context.peer(), handshake.client, handshake.model)
         await context.write(self._welcome(model))
         slots = asyncio.Semaphore(self._settings.max_in_flight)
@@ -241,19 +253,22 @@ class TailService:
         async with writing:
             await context.write(downlink.SerializeToString())
 
-    async def _read(self, context: Any) -> bytes | None:
+    async def _read(self, context: Any, patience_s: float | None = None) -> bytes | None:
         """The next message; None at the end of the stream.
 
-        A read that is pending when the server begins to shut down is left to end with its call:
-        gRPC has no way to take one back.
+        A read that is pending when the server begins to shut down, or loses its patience, is left to
+        end with its call: gRPC has no way to take one back.
         """
         if self._stopping.done():
             raise _RejectedError(*_SHUTTING_DOWN)
         reading = asyncio.ensure_future(context.read())
-        await asyncio.wait((reading, self._stopping), return_when=asyncio.FIRST_COMPLETED)
+        waited_for = (reading, self._stopping)
+        await asyncio.wait(waited_for, timeout=patience_s, return_when=asyncio.FIRST_COMPLETED)
         if not reading.done():
             reading.add_done_callback(_forget)
-            raise _RejectedError(*_SHUTTING_DOWN)
+            if self._stopping.done():
+                raise _RejectedError(*_SHUTTING_DOWN)
+            raise _RejectedError(grpc.StatusCode.DEADLINE_EXCEEDED, f"no handshake within {patience_s:g} s")
         raw = reading.result()
         return None if raw is grpc.aio.EOF else raw
 
@@ -292,11 +307,12 @@ class TailService:
     # A sample.
 
     async def _answer(self, model: _Model, uplink: Uplink, top: int) -> Downlink:
+        arrived = time.perf_counter()
         self._waiting += 1
         try:
             check_sample(uplink.sample, uplink.payload, uplink.checksum, model.half.max_payload)
             async with self._room:
-                completed = await model.batcher.submit(Request(uplink.payload, top))
+                completed = await model.batcher.submit(Request(uplink.payload, top), arrived)
         except FrameError as error:
             return self._refused(uplink.sample, error.code, str(error))
         except Exception as error:  # the tail failed on this batch; the server goes on

@@ -97,12 +97,14 @@ def cut(network: nn.Module, at: str, *, entry: str | None = None) -> tuple[nn.Mo
 
     Raises:
         CutError: no such layer; a layer that is not called exactly once, or within a module that
-            cannot be traced; another value would cross the cut; ``entry`` is not ahead of ``at``.
+            cannot be traced; another value would cross the cut; ``entry`` is not ahead of ``at``,
+            or one of them encloses the other.
     """
     entry = at if entry is None else entry
     layers = [name for name in dict.fromkeys((entry, at)) if name not in {INPUT, OUTPUT}]
     for name in layers:
         _check_layer(network, name)
+    _check_apart(network, entry, at)
     try:
         flow = Flow.trace(network, layers) if layers else None
     except TraceError as error:
@@ -173,6 +175,17 @@ def _check_layer(network: nn.Module, name: str) -> None:
     aliases = [other for other, module in modules.items() if module is modules[name]]
     if len(aliases) > 1:
         raise _refused(network, repr(name), f"the module is shared, as {', '.join(aliases)}")
+
+
+def _check_apart(network: nn.Module, entry: str, at: str) -> None:
+    """Refuse layers of which one encloses the other: no part of the network lies between them."""
+    if entry.startswith(f"{at}."):
+        where = f"entry {entry!r} lies inside the layer at the cut, {at!r}; name a layer ahead of that one"
+    elif at.startswith(f"{entry}."):
+        where = f"the cut at {at!r} lies inside the layer at entry, {entry!r}; name a layer behind that one"
+    else:
+        return
+    raise CutError(f"{where}{_where(network)}")
 
 
 def _node(network: nn.Module, flow: Flow, name: str) -> fx.Node:

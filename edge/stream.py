@@ -14,7 +14,8 @@ from typing import Any
 import grpc
 from google.protobuf.message import DecodeError
 
-from edge.rpc import STREAM, Downlink, Welcome
+from edge.coding.frame import Handshake
+from edge.rpc import STREAM, Downlink, Uplink, Welcome, from_handshake
 from edge.sockets import SocketCounter, Traffic, connected_sockets
 
 __all__ = ["Delivery", "LostError", "RefusedError", "Stream", "StreamRecord"]
@@ -25,7 +26,8 @@ _OPTIONS = (
     ("grpc.enable_http_proxy", 0),
     ("grpc.http2.bdp_probe", 0),  # replies are small; pings to size their window would cost more
     ("grpc.keepalive_time_ms", 10_000),
-    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.keepalive_timeout_ms", 20_000),  # on a thin link a reply waits behind what is being sent
+    ("grpc.http2.ping_timeout_ms", 20_000),  # by default a minute, and the longer of the two counts
     ("grpc.keepalive_permit_without_calls", 0),
     ("grpc.http2.max_pings_without_data", 0),
 )
@@ -44,7 +46,7 @@ _CLOSING_S = 2.0
 
 
 class RefusedError(Exception):
-    """The server refused this device for good: another model, other tables, another protocol."""
+    """Trying again cannot help: another model, other tables, another protocol, or no tail server at all."""
 
 
 class LostError(Exception):
@@ -77,16 +79,25 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class StreamRecord:
-    """One stream from its opening to its end.
+    """One stream, or one attempt to open one, from its opening to its end.
 
     ``traffic`` is all that its connection carried: TCP and HTTP/2 set-up, handshake, samples,
-    acknowledgements. None where the kernel's counters cannot be read.
+    acknowledgements. None where the kernel's counters cannot be read, or there was no connection.
     """
 
     opened_at: float  #: Unix time
     duration_s: float
     traffic: Traffic | None
     detail: str | None  #: why it ended, if not on the device's wish
+
+
+@dataclass(slots=True, eq=False)
+class _Sample:
+    """A sample on its way; its future is done as soon as nobody waits for it any more."""
+
+    message: bytes
+    delivery: Delivery
+    reply: asyncio.Future[tuple[Downlink, float, Traffic | None]]
 
 
 class Stream:
@@ -99,8 +110,9 @@ class Stream:
         self._exclusive = in_flight == 1
         self._in_flight = in_flight
         self._credentials = credentials
-        self._outgoing: asyncio.Queue[bytes] = asyncio.Queue()
-        self._pending: dict[int, asyncio.Future[tuple[Downlink, float, Traffic | None]]] = {}
+        self._outgoing: asyncio.Queue[_Sample] = asyncio.Queue()
+        self._pending: dict[int, _Sample] = {}
+        self._channel: grpc.aio.Channel | None = None
         self._counter: SocketCounter | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._opened_at = time.time()
@@ -110,8 +122,8 @@ class Stream:
         #: Samples answered.
         self.answered = 0
 
-    async def open(self, hello: bytes) -> None:
-        """Connect and shake hands.
+    async def open(self, handshake: Handshake) -> None:
+        """Connect and shake hands. Whatever comes of it, :meth:`close` has to follow.
 
         Raises:
             LostError: not reachable, or it ended.
@@ -119,30 +131,49 @@ class Stream:
         """
         peers = await _resolved(self._server)
         earlier = _inodes(peers)
-        if self._credentials is None:
-            self._channel = grpc.aio.insecure_channel(self._server, options=_OPTIONS)
-        else:
-            self._channel = grpc.aio.secure_channel(self._server, self._credentials, options=_OPTIONS)
         try:
+            if self._credentials is None:
+                self._channel = grpc.aio.insecure_channel(self._server, options=_OPTIONS)
+            else:
+                self._channel = grpc.aio.secure_channel(self._server, self._credentials, options=_OPTIONS)
             self._call = self._channel.stream_stream(STREAM)()
-            try:
-                async with asyncio.timeout(_OPENING_S):
-                    await _written(self._call, hello)
-                    raw = await _read(self._call)
-            except TimeoutError:
-                raise LostError(
-                    f"{self._server} did not answer the handshake within {_OPENING_S:g} s"
-                ) from None
-            self.welcome = _downlink(raw).welcome
-            self._counter = _newest(peers, earlier)
-        except BaseException:
-            await self._channel.close()
+            async with asyncio.timeout(_OPENING_S):
+                self.welcome = await self._shake_hands(handshake)
+        except TimeoutError:
+            self.lost = f"{self._server} did not answer the handshake within {_OPENING_S:g} s"
+            raise LostError(self.lost) from None
+        except asyncio.CancelledError:
+            self.lost = "given up before the handshake was answered"
             raise
+        except (LostError, RefusedError) as error:
+            self.lost = str(error)
+            raise
+        finally:
+            self._counter = _newest(peers, earlier)
         self._slots = asyncio.Semaphore(min(self._in_flight, max(1, self.welcome.max_in_flight)))
         self._tasks = [asyncio.create_task(self._send()), asyncio.create_task(self._receive())]
 
+    async def _shake_hands(self, handshake: Handshake) -> Welcome:
+        await _written(self._call, Uplink(handshake=from_handshake(handshake)).SerializeToString())
+        reply = _downlink(await _read(self._call))
+        if not reply.HasField("welcome"):
+            raise RefusedError(f"{self._server} answered the handshake with something that is no welcome")
+        ours, theirs = handshake.protocol, reply.welcome.protocol
+        if theirs != ours:
+            raise RefusedError(
+                f"{self._server} speaks another protocol version: expected {ours}, got {theirs}"
+            )
+        if reply.welcome.model != handshake.model:
+            text = f"expected {handshake.model!r}, got {reply.welcome.model[:64]!r}"
+            raise RefusedError(f"{self._server} serves another model: {text}")
+        return reply.welcome
+
     async def ask(self, sample: int, message: bytes, delivery: Delivery) -> None:
         """Send one sample and enter its reply into ``delivery``.
+
+        Cancelling this before the reply drops a message that has not been sent. When nobody waits for
+        any reply that the server still owes, the stream counts as lost: it is no use to compute them,
+        and their bytes would be taken for those of the next sample.
 
         Raises:
             LostError: the stream ended before the reply.
@@ -150,25 +181,29 @@ class Stream:
         async with self._slots:
             if self.lost is not None:
                 raise LostError(self.lost)
-            future = asyncio.get_running_loop().create_future()
-            self._pending[sample] = future
+            waiting = _Sample(message, delivery, asyncio.get_running_loop().create_future())
+            sent_before = delivery.attempts
+            self._pending[sample] = waiting
             before = self._traffic()
-            delivery.attempts += 1
-            delivery.frame_bytes += len(message)
-            self._outgoing.put_nowait(message)
+            self._outgoing.put_nowait(waiting)
             after: Traffic | None = None
             try:
-                delivery.reply, delivery.received_at, after = await future
-            except (LostError, asyncio.CancelledError):
+                delivery.reply, delivery.received_at, after = await waiting.reply
+            except LostError:
                 after = self._traffic()
                 raise
+            except asyncio.CancelledError:
+                after = self._traffic()
+                if delivery.attempts > sent_before and len(self._pending) == 1:
+                    self._lose("the server did not answer in time")
+                raise
             finally:
-                self._pending.pop(sample, None)
+                del self._pending[sample]
                 known = delivery.traffic is not None and before is not None and after is not None
                 delivery.traffic = delivery.traffic + (after - before) if known else None  # type: ignore[operator]
 
     async def close(self) -> StreamRecord:
-        """End the stream; its record."""
+        """End the stream, whatever state it is in; its record."""
         detail = self.lost
         if detail is None:
             try:
@@ -182,7 +217,8 @@ class Stream:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks.clear()  # they hold this stream, and gRPC keeps a connection until nobody holds it
         traffic = None if self._counter is None else self._counter.read()
-        await self._channel.close()
+        if self._channel is not None:
+            await self._channel.close()
         if self._counter is not None:
             self._counter.close()
         return StreamRecord(self._opened_at, time.perf_counter() - self._began, traffic, detail)
@@ -193,7 +229,11 @@ class Stream:
     async def _send(self) -> None:
         try:
             while True:
-                await _written(self._call, await self._outgoing.get())
+                sample = await self._outgoing.get()
+                if not sample.reply.done():
+                    sample.delivery.attempts += 1
+                    sample.delivery.frame_bytes += len(sample.message)
+                    await _written(self._call, sample.message)
         except (LostError, RefusedError) as error:
             self._lose(str(error))
 
@@ -204,18 +244,18 @@ class Stream:
                 received_at, traffic = time.perf_counter(), self._traffic()
                 reply = _downlink(raw)
                 self.answered += 1
-                future = self._pending.get(reply.sample)
-                if future is not None and not future.done():
-                    future.set_result((reply, received_at, traffic))
+                sample = self._pending.get(reply.sample)
+                if sample is not None and not sample.reply.done():
+                    sample.reply.set_result((reply, received_at, traffic))
         except (LostError, RefusedError) as error:
             self._lose(str(error))
 
     def _lose(self, why: str) -> None:
         if self.lost is None:
             self.lost = why
-        for future in self._pending.values():
-            if not future.done():
-                future.set_exception(LostError(why))
+        for sample in self._pending.values():
+            if not sample.reply.done():
+                sample.reply.set_exception(LostError(why))
 
 
 async def _written(call: Any, message: bytes) -> None:

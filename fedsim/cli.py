@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import StrEnum
 from pathlib import Path
 from types import FrameType
@@ -76,7 +76,7 @@ def run(
     """Run the scenario in a YAML FILE and say where its results lie.
 
     Exit codes: 0 done, 1 the run failed, 2 the scenario, the data or the arguments are wrong,
-    130 interrupted.
+    130 interrupted, 143 terminated (SIGTERM).
     """
     with _reported():
         from fedsim.scenario import load  # noqa: PLC0415  (torch and all that trains; --help shall be instant)
@@ -95,14 +95,16 @@ def run(
 
 @app.command("list")
 def list_names(kind: Annotated[Kind, typer.Argument(help="What to list.", metavar="KIND")]) -> None:
-    """List the names that a scenario can use, each with where it comes from or what it is.
+    """List the names that a scenario can use, each with what it is.
 
     KIND is one of bottlenecks, backbones, datasets, recipes, engines.
     """
     with _reported():
         table = Table(box=None, pad_edge=False, show_header=False)
-        for name, origin in _NAMES[kind]().items():
-            table.add_row(name, origin)
+        table.add_column(no_wrap=True)
+        table.add_column()
+        for name, title in _NAMES[kind]().items():
+            table.add_row(name, title)
         _console().print(table)
 
 
@@ -112,9 +114,14 @@ def _console(quiet: bool = False) -> Console:
 
 
 def _bottlenecks() -> dict[str, str]:
-    from edge.bottlenecks import available  # noqa: PLC0415
+    """First lines of their documentation; of a plug-in that cannot be imported, where it comes from."""
+    from edge.bottlenecks import available, find  # noqa: PLC0415
 
-    return available()
+    titles = available()
+    for name in titles:
+        with suppress(Exception):  # importing the code of others can raise anything
+            titles[name] = (find(name).__doc__ or titles[name]).partition("\n")[0].replace("``", "")
+    return titles
 
 
 def _backbones() -> dict[str, str]:
@@ -138,7 +145,7 @@ def _recipes() -> dict[str, str]:
 def _engines() -> dict[str, str]:
     from fedsim.scenario import ENGINES  # noqa: PLC0415
 
-    return dict(ENGINES)
+    return {name: engine.title for name, engine in ENGINES.items()}
 
 
 _NAMES: dict[Kind, Callable[[], dict[str, str]]] = {
@@ -170,6 +177,7 @@ def _reported() -> Iterator[None]:
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_IGN)  # whoever asks again shall not cut the clearing up short
     raise SystemExit(128 + number)
 
 

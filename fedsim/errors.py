@@ -11,6 +11,8 @@ __all__ = [
     "DataError",
     "EngineError",
     "FedsimError",
+    "ModelError",
+    "OutputError",
     "Problem",
     "RunExistsError",
     "ScenarioError",
@@ -32,6 +34,16 @@ class DataError(FedsimError):
 
 class RunExistsError(FedsimError):
     """The run folder holds a run already, and nobody asked for it to be replaced."""
+
+
+class OutputError(FedsimError):
+    """A run folder that cannot be made, or cannot be put in its place."""
+
+
+class ModelError(FedsimError):
+    """A model that cannot be made or saved. The message names the method."""
+
+    exit_code = 1
 
 
 class TrainingError(FedsimError):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
-import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,13 @@ from torch import nn
 
 from edge import backbones, bottlenecks, bundle
 from edge.bundle import ModelSpec
-from edge.split import INPUT, OUTPUT
+from edge.split import INPUT, OUTPUT, SplitModel
 from fedsim.data import Dataset
 from fedsim.engines.plan import Method
+from fedsim.errors import ModelError
 from fedsim.measure.summary import ModelCost
 from fedsim.progress import Display
-from fedsim.scenario import LOCAL, Baseline, Scenario
+from fedsim.scenario import LOCAL, Baseline, Scenario, point_label
 from fedsim.training import recipes
 from fedsim.training.classifier import train_classifier
 from fedsim.training.hints import Hints
@@ -62,67 +63,84 @@ class Workshop:
         Args:
             point: the scenario at this point.
             setting: the swept keys with their values here; they name the method.
+
+        Raises:
+            ModelError: it cannot be made, or not be saved.
+            TrainingError: its training failed.
         """
         section = point.model
-        name = _label(section.bottleneck.name, setting)
+        name = point_label(point, setting)
         teacher, _ = self._teacher(point)
-        spec = ModelSpec(
-            name=name,
-            network=section.backbone,
-            network_arguments=section.backbone_arguments,
-            cut=section.cut,
-            entry=section.entry,
-            input_shape=self._dataset.x_train.shape[1:],
-            bottleneck=section.bottleneck.name,
-            bottleneck_arguments=section.bottleneck.options,
-            rate=section.bottleneck.beta,
-        )
         history: list[Epoch] = []
         with torch.random.fork_rng():
             torch.manual_seed(self._seed)
-            model = bundle.build(spec, copy.deepcopy(teacher))
+            with _making(name):
+                spec = ModelSpec(
+                    name=name,
+                    network=section.backbone,
+                    network_arguments=section.backbone_arguments,
+                    cut=section.cut,
+                    entry=section.entry,
+                    input_shape=self._dataset.x_train.shape[1:],
+                    bottleneck=section.bottleneck.name,
+                    bottleneck_arguments=section.bottleneck.options,
+                    rate=section.bottleneck.rate,
+                )
+                model = bundle.build(spec, copy.deepcopy(teacher))
             if model.bottleneck is not None and model.bottleneck.learned:
-                training = point.training
-                example = as_input(self._images.pixels[:1])
-                with self._display.task(f"training {name}", sum(training.epochs)) as task:
-                    lesson = recipes.Lesson(
-                        model=model,
-                        teacher=teacher,
-                        hints=Hints(teacher, model.tail, section.cut, example),
-                        images=self._images,
-                        beta=section.bottleneck.beta or 0.0,
-                        epochs=training.epochs,
-                        batch_size=training.batch_size,
-                        learning_rates=training.learning_rates,
-                        generator=torch.Generator().manual_seed(self._seed),
-                        task=task,
-                    )
-                    history = recipes.find(training.recipe)(lesson)
+                history = self._taught(point, name, model, teacher)
+            else:
+                _finish(model, name)
         return self._saved(model, spec, history)
 
     def baseline(self, scenario: Scenario, baseline: Baseline) -> Model:
-        """A baseline: nothing is trained but the uncut network."""
+        """A baseline: nothing is trained but the uncut network.
+
+        Raises:
+            ModelError: it cannot be made, or not be saved.
+            TrainingError: the training of the network failed.
+        """
         teacher, history = self._teacher(scenario)
         section = scenario.model
-        if baseline.name == LOCAL:
-            cut: str = OUTPUT
-        else:
-            cut = INPUT if bottlenecks.find(baseline.name).domain == "image" else section.cut
-        spec = ModelSpec(
-            name=baseline.label,
-            network=section.backbone,
-            network_arguments=section.backbone_arguments,
-            cut=cut,
-            entry=None,
-            input_shape=self._dataset.x_train.shape[1:],
-            bottleneck=None if baseline.name == LOCAL else baseline.name,
-            bottleneck_arguments=baseline.options,
-            rate=baseline.rate,
-        )
-        model = bundle.build(spec, teacher).eval()
-        if model.bottleneck is not None:
-            model.bottleneck.freeze()
+        with _making(baseline.label):
+            if baseline.name == LOCAL:
+                cut: str = OUTPUT
+            else:
+                cut = INPUT if bottlenecks.find(baseline.name).domain == "image" else section.cut
+            spec = ModelSpec(
+                name=baseline.label,
+                network=section.backbone,
+                network_arguments=section.backbone_arguments,
+                cut=cut,
+                entry=None,
+                input_shape=self._dataset.x_train.shape[1:],
+                bottleneck=None if baseline.name == LOCAL else baseline.name,
+                bottleneck_arguments=baseline.options,
+                rate=baseline.rate,
+            )
+            model = bundle.build(spec, teacher)
+        _finish(model, baseline.label)
         return self._saved(model, spec, history if baseline.name == LOCAL else ())
+
+    def _taught(self, point: Scenario, name: str, model: SplitModel, teacher: nn.Module) -> list[Epoch]:
+        """Train the model by the scenario's recipe."""
+        training = point.training
+        with _making(name):
+            hints = Hints(teacher, model.tail, point.model.cut, as_input(self._images.pixels[:1]))
+        with self._display.task(f"training {name}", sum(training.epochs)) as task:
+            lesson = recipes.Lesson(
+                model=model,
+                teacher=teacher,
+                hints=hints,
+                images=self._images,
+                beta=point.model.bottleneck.beta or 0.0,
+                epochs=training.epochs,
+                batch_size=training.batch_size,
+                learning_rates=training.learning_rates,
+                generator=torch.Generator().manual_seed(self._seed),
+                task=task,
+            )
+            return recipes.find(training.recipe)(lesson)
 
     def _teacher(self, scenario: Scenario) -> tuple[nn.Module, tuple[Epoch, ...]]:
         """The uncut network, trained once for all that share its settings."""
@@ -135,7 +153,8 @@ class Workshop:
                 self._display.task(f"training {section.backbone}", training.teacher_epochs) as task,
             ):
                 torch.manual_seed(self._seed)
-                network = backbones.create(section.backbone, **section.backbone_arguments)
+                with _making(section.backbone):
+                    network = backbones.create(section.backbone, **section.backbone_arguments)
                 history = train_classifier(
                     network,
                     self._images,
@@ -148,11 +167,12 @@ class Workshop:
             self._teachers[key] = network.requires_grad_(False), tuple(history)
         return self._teachers[key]
 
-    def _saved(self, model: Any, spec: ModelSpec, history: list[Epoch] | tuple[Epoch, ...]) -> Model:
+    def _saved(self, model: SplitModel, spec: ModelSpec, history: Sequence[Epoch]) -> Model:
         folder = self._folder / spec.name
-        bundle.save(model, spec, folder)
-        device = bundle.load_device(folder)
-        server = None if device.local else bundle.load_server(folder)
+        with _making(spec.name):
+            bundle.save(model, spec, folder)
+            device = bundle.load_device(folder)
+            server = None if device.local else bundle.load_server(folder)
         cost = ModelCost(
             bottleneck=spec.bottleneck,
             learned=model.bottleneck is not None and model.bottleneck.learned,
@@ -164,7 +184,19 @@ class Workshop:
         return Model(Method(spec.name, folder, device.local), cost, tuple(history))
 
 
-def _label(bottleneck: str, setting: Mapping[str, Any]) -> str:
-    """Name of a row, fit for a file name: the bottleneck and what the sweep set."""
-    words = [bottleneck, *(f"{key.rpartition('.')[2]}{value}" for key, value in setting.items())]
-    return "-".join(re.sub(r"[^\w.]+", "-", word).strip("-.") for word in words)
+def _finish(model: SplitModel, name: str) -> None:
+    """Make a model ready to run that nothing is to be trained in."""
+    model.eval()
+    if model.bottleneck is not None:
+        with _making(name):
+            model.bottleneck.freeze()
+
+
+@contextmanager
+def _making(name: str) -> Iterator[None]:
+    """Whatever the parts of a model object to, as a ModelError that says which model."""
+    try:
+        yield
+    except (ValueError, TypeError, LookupError, RuntimeError, OSError) as error:
+        said = " ".join(str(error.args[0] if len(error.args) == 1 else error).split())
+        raise ModelError(f"model {name!r} cannot be made: {said or type(error).__name__}") from error

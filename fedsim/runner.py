@@ -16,12 +16,14 @@ from safetensors.numpy import save_file
 from fedsim import data
 from fedsim.data import Dataset
 from fedsim.engines.plan import DevicePlan, Engine, RunPlan
+from fedsim.errors import ScenarioError
 from fedsim.measure import ledger, plots, table
 from fedsim.measure.summary import Summary, summarise
 from fedsim.models import Model, Workshop
 from fedsim.progress import Display
 from fedsim.run_folder import SUMMARY, run_folder
 from fedsim.scenario import ENGINES, LOCAL, Baseline, Scenario
+from fedsim.scenario_checks import fleet_problem
 
 __all__ = ["run"]
 
@@ -48,16 +50,20 @@ def run(scenario: Scenario, out: Path | None, force: bool, console: Console, *, 
     with run_folder(out, force=force) as work:
         display = Display(console, quiet=quiet)
         dataset = data.load(scenario.data.name)
+        if problem := fleet_problem(scenario, len(dataset.x_test)):
+            raise ScenarioError(scenario.name, [problem])
         with display.live():
             workshop = Workshop(dataset, scenario.seed, work / "models", display)
             models = _make_models(scenario, workshop)
             fallback = _fallback(scenario, models, workshop)
-            plan = _plan(scenario, dataset, models, fallback, out.name, work)
-            engine: Engine = importlib.import_module(ENGINES[scenario.engine]).run
+            plan = _plan(scenario, dataset, models, fallback, out.resolve().name, work)
+            engine: Engine = importlib.import_module(ENGINES[scenario.engine].module).run
             with display.task("streaming the test set", plan.total_samples) as task:
-                engine(plan, task.reach)
+                mended = engine(plan, task.reach)
         summary = _conclude(scenario, models, plan, work, started)
         plan.samples.unlink()
+    for remark in mended:
+        console.print(f"Note: {remark}.")
     if not quiet:
         table.print_results(summary, console)
     return out

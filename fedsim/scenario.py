@@ -10,7 +10,8 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -28,16 +29,34 @@ __all__ = [
     "BatchSection",
     "BottleneckSection",
     "DataSection",
+    "EngineInfo",
     "FleetGroup",
     "ModelSection",
     "Scenario",
     "ServerSection",
     "TrainingSection",
     "load",
+    "point_label",
 ]
 
-#: Engines by name, and the module of each.
-ENGINES = {"processes": "fedsim.engines.processes"}
+
+@dataclass(frozen=True)
+class EngineInfo:
+    """What is known of an engine before it is loaded."""
+
+    module: str
+    title: str  #: one line for people
+    most_devices: int  #: devices that one run may have
+
+
+#: Engines by name.
+ENGINES = {
+    "processes": EngineInfo(
+        module="fedsim.engines.processes",
+        title="A tail server process and a process for each device, at most 64, on loopback.",
+        most_devices=64,
+    )
+}
 #: The baseline that runs the whole network on the device.
 LOCAL = "local"
 #: Sections in which a sweep may change a key: they decide which model is trained, and nothing else.
@@ -85,6 +104,11 @@ class _Options(_Section):
         """Arguments for the constructor of the bottleneck."""
         return dict(self.model_extra or {})
 
+    @property
+    def rate(self) -> float | None:
+        """The option that sets the rate (quality, bits), where one is given."""
+        return next((float(self.options[key]) for key in _RATE_OPTIONS if key in self.options), None)
+
 
 class DataSection(_Section):
     """The data set, by a name of :func:`fedsim.data.available`."""
@@ -100,6 +124,11 @@ class BottleneckSection(_Options):
     """
 
     beta: NotNegative | None = None
+
+    @property
+    def rate(self) -> float | None:
+        """``beta`` or, of a bottleneck without learning, the option that sets the rate."""
+        return super().rate if self.beta is None else self.beta
 
 
 class ModelSection(_Section):
@@ -136,15 +165,9 @@ class Baseline(_Options):
         return {"name": value} if isinstance(value, str) else value
 
     @property
-    def rate(self) -> float | None:
-        """The option that sets the rate (quality, bits), where one is given."""
-        return next((float(self.options[key]) for key in _RATE_OPTIONS if key in self.options), None)
-
-    @property
     def label(self) -> str:
-        """Name of the row, fit for a file name: the name and, where there are any, the options' values."""
-        words = [self.name, *(str(value) for value in self.options.values())]
-        return "-".join(re.sub(r"[^\w.]+", "-", word).strip("-.") for word in words)
+        """Name of the row: the name and, where there are any, the options' values."""
+        return _label([self.name, *map(str, self.options.values())])
 
 
 class FleetGroup(_Section):
@@ -197,6 +220,12 @@ class Scenario(_Section):
         """The whole scenario, defaults filled in, as JSON values. ``Scenario(**resolved)`` is equal to it."""
         return self.model_dump(mode="json")
 
+    def labels(self) -> list[tuple[str, str]]:
+        """The name of each row of the results in its order, with the key that it comes from."""
+        rows = [(baseline.label, f"baselines.{i}") for i, baseline in enumerate(self.baselines)]
+        swept = "sweep" if self.sweep else "model.bottleneck"
+        return rows + [(point_label(point, setting), swept) for setting, point in self.points()]
+
     def points(self) -> list[tuple[dict[str, Any], Scenario]]:
         """The sweep's points in order, the last key fastest: what was set, and the scenario with it set.
 
@@ -206,6 +235,22 @@ class Scenario(_Section):
             ScenarioError: a point that is no scenario. Cannot happen to what :func:`load` returned.
         """
         return _points(self, self.name)
+
+
+def point_label(point: Scenario, setting: Mapping[str, Any]) -> str:
+    """Name of the row of a point of the sweep: the bottleneck and what the sweep set.
+
+    Args:
+        point: the scenario at this point.
+        setting: the swept keys with their values here.
+    """
+    words = [f"{key.rpartition('.')[2]}{value}" for key, value in setting.items()]
+    return _label([point.model.bottleneck.name, *words])
+
+
+def _label(words: Iterable[str]) -> str:
+    """The words as one that is fit for the name of a file."""
+    return "-".join(re.sub(r"[^\w.]+", "-", word).strip("-.") for word in words)
 
 
 def load(path: Path | str, overrides: Sequence[str] = (), seed: int | None = None) -> Scenario:
@@ -233,10 +278,23 @@ def load(path: Path | str, overrides: Sequence[str] = (), seed: int | None = Non
             file, [Problem("baselines", "stands there twice; may stand once", Problem.shown(twice))]
         )
     origins |= dict.fromkeys(scenario.sweep, _IN_SWEEP)
-    problems = dict.fromkeys(_placed(p, origins) for p in check([point for _, point in points]))
-    if problems:
-        raise ScenarioError(file, list(problems))
+    checked = dict.fromkeys(_placed(p, origins) for p in check([point for _, point in points]))
+    if problems := list(checked) or [_placed(p, origins) for p in _label_problems(scenario)]:
+        raise ScenarioError(file, problems)
     return scenario
+
+
+def _label_problems(scenario: Scenario) -> list[Problem]:
+    """Rows of the results that would have the name of an earlier one."""
+    problems = []
+    earlier: dict[str, str] = {}
+    for label, key in scenario.labels():
+        folder = label.casefold()  # some file systems take upper and lower case for the same
+        if folder in earlier:
+            message = f"gives a row the name that {earlier[folder]} gives to another; names have to differ"
+            problems.append(Problem(key, message, Problem.shown(label)))
+        earlier.setdefault(folder, key)
+    return problems
 
 
 def _document(

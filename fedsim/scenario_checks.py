@@ -7,6 +7,7 @@ are never made.
 from __future__ import annotations
 
 import contextlib
+import difflib
 import inspect
 import json
 import re
@@ -21,11 +22,11 @@ from edge import backbones, bottlenecks
 from edge.split import CutError, cut
 from fedsim import data
 from fedsim.errors import Problem
-from fedsim.scenario import LOCAL, Baseline, BottleneckSection, ModelSection, Scenario
+from fedsim.scenario import ENGINES, LOCAL, Baseline, BottleneckSection, ModelSection, Scenario
 from fedsim.scenario_problems import allowed, unknown
 from fedsim.training import recipes
 
-__all__ = ["check"]
+__all__ = ["check", "fleet_problem"]
 
 _Shape = tuple[int, ...]
 
@@ -46,7 +47,7 @@ def check(scenarios: Sequence[Scenario]) -> list[Problem]:
     problems: list[Problem] = []
     seen: set[str] = set()
     for scenario in scenarios:
-        key = scenario.model_dump_json(include={"data", "model", "baselines", "training"})
+        key = scenario.model_dump_json(include={"data", "model", "baselines", "training", "fleet", "engine"})
         if key not in seen:
             seen.add(key)
             problems += _check_one(scenario)
@@ -58,6 +59,8 @@ def _check_one(scenario: Scenario) -> Iterator[Problem]:
         name = scenario.training.recipe
         yield Problem("training.recipe", unknown("recipe", name, recipes.available()), Problem.shown(name))
     source = data.find(scenario.data.name)
+    if problem := fleet_problem(scenario, source.test_samples):
+        yield problem
     try:
         layers = _network(scenario.model, source.image_shape, source.classes)
     except _WrongError as error:
@@ -65,9 +68,27 @@ def _check_one(scenario: Scenario) -> Iterator[Problem]:
         return
     for part in _parts(scenario):
         try:
-            _check_bottleneck(part, scenario.model, layers)
+            yield from _check_bottleneck(part, scenario.model, layers)
         except _WrongError as error:
             yield error.problem
+
+
+def fleet_problem(scenario: Scenario, samples: int | None) -> Problem | None:
+    """What is wrong with the number of devices, if anything.
+
+    Args:
+        scenario: whose fleet is looked at.
+        samples: size of the test set, which the devices share; None where it is not known yet.
+    """
+    engine = ENGINES[scenario.engine]
+    if scenario.devices > engine.most_devices:
+        most = f"the engine {scenario.engine!r} takes at most {engine.most_devices}"
+    elif samples is not None and scenario.devices > samples:
+        most = f"each needs a sample of its own, and the test set of {scenario.data.name!r} has {samples}"
+    else:
+        return None
+    shown = Problem.shown([group.model_dump(include={"count"}) for group in scenario.fleet])
+    return Problem("fleet", f"has {scenario.devices} devices; {most}", shown)
 
 
 _Part = tuple[str, BottleneckSection | Baseline]
@@ -103,7 +124,7 @@ def _network(model: ModelSection, image_shape: _Shape, classes: int) -> _Layers:
     return _Layers(network, image_shape)
 
 
-def _check_bottleneck(part: _Part, model: ModelSection, layers: _Layers) -> None:
+def _check_bottleneck(part: _Part, model: ModelSection, layers: _Layers) -> Iterator[Problem]:
     key, section = part
     if section.name == LOCAL and isinstance(section, Baseline):
         if section.options:
@@ -111,9 +132,9 @@ def _check_bottleneck(part: _Part, model: ModelSection, layers: _Layers) -> None
             raise _WrongError(Problem(key, message, Problem.shown(section.options)))
         return
     cls = _find_bottleneck(key, section)
-    if isinstance(section, BottleneckSection):
-        _check_beta(f"{key}.beta", section.beta, cls)
-    _check_options(key, section, cls)
+    if problems := [*_option_problems(key, section, cls), *_beta_problems(key, section, cls)]:
+        yield from problems
+        return
     shapes = _shapes(section, model, cls, layers)
     try:
         with torch.device("meta"):
@@ -151,36 +172,40 @@ def _baselines() -> list[str]:
     return names
 
 
-def _check_beta(key: str, beta: float | None, cls: type[bottlenecks.Bottleneck]) -> None:
-    if cls.learned and beta is None:
-        raise _WrongError(Problem(key, "is missing; a learned bottleneck needs a number, at least 0"))
+def _beta_problems(
+    key: str, section: BottleneckSection | Baseline, cls: type[bottlenecks.Bottleneck]
+) -> Iterator[Problem]:
+    """The rate weight, which a learned bottleneck needs and no other has."""
+    if not isinstance(section, BottleneckSection):
+        return
+    beta = section.beta
+    if cls.learned and beta is None and not difflib.get_close_matches("beta", section.options):
+        yield Problem(f"{key}.beta", "is missing; a learned bottleneck needs a number, at least 0")
     if beta is not None and not cls.learned:
         message = "this bottleneck is not learned, so it has no rate weight; leave the key out"
-        raise _WrongError(Problem(key, message, Problem.shown(beta)))
+        yield Problem(f"{key}.beta", message, Problem.shown(beta))
 
 
-def _check_options(
+def _option_problems(
     key: str, section: BottleneckSection | Baseline, cls: type[bottlenecks.Bottleneck]
-) -> None:
+) -> Iterator[Problem]:
     """The options against the constructor's signature: names, and kinds where they are annotated."""
     parameters = _options_of(cls)
     free = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     own = ["name", *(["beta"] if isinstance(section, BottleneckSection) else [])]
+    known = [*own, *(n for n, p in parameters.items() if p.kind is not p.VAR_KEYWORD)]
+    strangers = [] if free else [option for option in section.options if option not in parameters]
     for option, value in section.options.items():
         place, shown = f"{key}.{option}", Problem.shown(value)
-        if option not in parameters:
-            if free:
-                continue
-            known = [*own, *(n for n, p in parameters.items() if p.kind is not p.VAR_KEYWORD)]
-            raise _WrongError(
-                Problem(place, unknown("key", option, known, listed="the keys here are"), shown)
-            )
-        if complaint := _complaint(parameters[option].annotation, value):
-            raise _WrongError(Problem(place, complaint, shown))
+        if option in strangers:
+            yield Problem(place, unknown("key", option, known, listed="the keys here are"), shown)
+        elif option in parameters and (complaint := _complaint(parameters[option].annotation, value)):
+            yield Problem(place, complaint, shown)
     for option, parameter in parameters.items():
         needed = parameter.default is parameter.empty and parameter.kind is parameter.KEYWORD_ONLY
-        if needed and option not in section.options:
-            raise _WrongError(Problem(f"{key}.{option}", f"is missing; {section.name!r} needs it"))
+        misspelt = difflib.get_close_matches(option, strangers)
+        if needed and option not in section.options and not misspelt:
+            yield Problem(f"{key}.{option}", f"is missing; {section.name!r} needs it")
 
 
 def _options_of(cls: type[bottlenecks.Bottleneck]) -> dict[str, inspect.Parameter]:

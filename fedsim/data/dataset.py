@@ -69,6 +69,7 @@ class Source:
         origin: one line for people.
         image_shape: (C, H, W) of an image.
         classes: number of classes.
+        test_samples: size of the test set; None where it depends on a file.
         read: reads x_train, y_train, x_test, y_test.
     """
 
@@ -76,6 +77,7 @@ class Source:
     origin: str
     image_shape: tuple[int, int, int]
     classes: int
+    test_samples: int | None
     read: Callable[[], tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.uint8], NDArray[np.int64]]]
 
     def load(self) -> Dataset:
@@ -89,6 +91,9 @@ class Source:
             raise DataError(
                 f"data set {self.name!r}: images of shape {dataset.image_shape}, expected {self.image_shape}"
             )
+        if self.test_samples not in {None, len(dataset.x_test)}:
+            found, expected = len(dataset.x_test), self.test_samples
+            raise DataError(f"data set {self.name!r}: {found} test images, expected {expected}")
         return dataset
 
 

@@ -26,4 +26,4 @@ def _read() -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.uint8], ND
 
 
 #: Alpaydin, Kaynak: "Optical Recognition of Handwritten Digits", UCI repository, 1998 (its test part).
-DIGITS = Source("digits", "ships with scikit-learn; 1,797 grey 8x8 images", (1, 8, 8), 10, _read)
+DIGITS = Source("digits", "1,797 grey 8x8 images; ships with scikit-learn.", (1, 8, 8), 10, 599, _read)

@@ -80,12 +80,18 @@ def _summed(differences: _Images) -> _Images:
 #: Xiao, Rasul, Vollgraf: "Fashion-MNIST", arXiv:1708.07747, 2017.
 FASHION_MNIST = Source(
     "fashion-mnist",
-    f"fashion_mnist.npz in ${VARIABLE}; 70,000 grey 28x28 images",
+    f"70,000 grey 28x28 images of clothing; fashion_mnist.npz in ${VARIABLE}.",
     (1, 28, 28),
     10,
+    None,
     _read_fashion_mnist,
 )
 #: Krizhevsky: "Learning Multiple Layers of Features from Tiny Images", 2009.
 CIFAR10 = Source(
-    "cifar10", f"cifar10.npz in ${VARIABLE}; 60,000 colour 32x32 images", (3, 32, 32), 10, _read_cifar10
+    "cifar10",
+    f"60,000 colour 32x32 images; cifar10.npz in ${VARIABLE}.",
+    (3, 32, 32),
+    10,
+    None,
+    _read_cifar10,
 )

@@ -65,5 +65,6 @@ class RunPlan:
         return self.sample_count * len(self.methods)
 
 
-#: Carries a plan out. Calls back with the number of samples finished so far.
-Engine = Callable[[RunPlan, Callable[[int], None]], None]
+#: Carries a plan out and calls back with the number of samples finished so far. Returns what went wrong
+#: on the way and was mended.
+Engine = Callable[[RunPlan, Callable[[int], None]], list[str]]

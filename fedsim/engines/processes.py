@@ -1,19 +1,23 @@
 """The engine ``processes``: one tail server process and a process for each device, on loopback.
 
-They are the programs ``edge.server`` and ``edge.device``, just as they run on two machines.
+They are the programs ``edge.server`` and ``edge.device``, just as they run on two machines. All
+devices begin each method together, so that its latency is measured under its own load. A server that
+dies is started again at the same address, and the devices go on; nothing outlives the engine.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
+from edge.leash import READY
 from fedsim.engines.plan import DevicePlan, RunPlan
 from fedsim.errors import EngineError
 
@@ -21,42 +25,65 @@ __all__ = ["run"]
 
 _START_S = 60.0  # until the server serves
 _STOP_S = 20.0  # until a process that was asked to stop is killed
-_POLL_S = 0.2
+_POLL_S = 0.1
+_RESTARTS = 2  # of a server that dies
 _SOME_SAMPLES_FAILED = 4  # exit code of edge.device; the ledger says which
 
 
-def run(plan: RunPlan, report: Callable[[int], None]) -> None:
+def run(plan: RunPlan, report: Callable[[int], None]) -> list[str]:
     """Carry the plan out; return when every device has finished.
 
     Args:
         plan: what to run.
         report: called with the number of samples finished so far, a few times a second.
 
+    Returns:
+        what went wrong on the way and was mended, in words.
+
     Raises:
-        EngineError: a process ended that should not have; repeats what it said. Nothing is left running.
+        EngineError: a device ended that should not have, or the server does so again and again;
+            repeats what it said. Nothing is left running.
     """
     plan.events.mkdir(parents=True)
     logs = plan.folder / "logs"
     logs.mkdir()
-    with _server(plan, logs) as (server, address):
-        devices: list[_Process] = []
-        try:
-            for number, device in enumerate(plan.devices):
-                devices.append(_Process(device.client, _device_command(plan, number, device, address), logs))
-            _wait(plan, server, devices, report)
-        finally:
-            _stop(devices)
+    processes: list[_Process] = []
+    try:
+        server = None
+        if any(not method.local for method in plan.methods):
+            server = _Server(plan, logs)
+            processes.append(server)
+        devices = [
+            _Device(device.client, _device_command(plan, number, device, server), logs)
+            for number, device in enumerate(plan.devices)
+        ]
+        processes.extend(devices)
+        _wait(plan, server, devices, report)
+        return server.restarts if server is not None else []
+    finally:
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            process.wait(_STOP_S)
 
 
 class _Process:
-    """A child whose output goes to a log file."""
+    """A child on a leash: it ends when this process does. Its messages go to a log file."""
 
-    def __init__(self, name: str, command: list[str], logs: Path) -> None:
+    def __init__(self, name: str, command: list[str], logs: Path, stdout: int | None = None) -> None:
         self.name = name
         self.log = logs / f"{name}.log"
-        with self.log.open("wb") as output:
-            self._child = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+        self._command = command
+        self._stdout = stdout
+        self._child = self._start()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        with self.log.open("ab") as output:
+            return subprocess.Popen(
+                self._command,
+                stdin=subprocess.PIPE,
+                stdout=output if self._stdout is None else self._stdout,
+                stderr=output,
             )
 
     def poll(self) -> int | None:
@@ -75,55 +102,102 @@ class _Process:
         if self.poll() is None:
             self._child.send_signal(signal.SIGTERM)
 
-    def wait(self, timeout: float) -> int:
+    def wait(self, timeout: float) -> None:
         """Wait for its end, and kill it where it does not come."""
         try:
-            return self._child.wait(timeout)
+            self._child.wait(timeout)
         except subprocess.TimeoutExpired:
             self._child.kill()
-            return self._child.wait()
+            self._child.wait()
+        for pipe in (self._child.stdin, self._child.stdout):
+            if pipe is not None:
+                with suppress(BrokenPipeError):
+                    pipe.close()
 
 
-@contextmanager
-def _server(plan: RunPlan, logs: Path) -> Iterator[tuple[_Process | None, str | None]]:
-    """The tail server and its address; nothing where every method runs on the device."""
-    bundles = [method.bundle for method in plan.methods if not method.local]
-    if not bundles:
-        yield None, None
-        return
-    announce = plan.folder / "server.json"
-    command = [sys.executable, "-m", "edge.server", "--listen", "127.0.0.1:0", "--announce", str(announce)]
-    command += ["--workers", str(plan.workers), "--batch", str(plan.batch_size)]
-    command += ["--wait-ms", str(plan.batch_wait_ms)]
-    for bundle in bundles:
-        command += ["--model", str(bundle)]
-    server = _Process("server", command, logs)
-    try:
-        yield server, _announced(server, announce)
-    finally:
-        _stop([server])
-        announce.unlink(missing_ok=True)
+class _Server(_Process):
+    """The tail server; serves when constructed."""
+
+    def __init__(self, plan: RunPlan, logs: Path) -> None:
+        self._announcement = plan.folder / "server.json"
+        command = [sys.executable, "-m", "edge.server", "--leashed", "--announce", str(self._announcement)]
+        command += ["--workers", str(plan.workers), "--batch", str(plan.batch_size)]
+        command += ["--wait-ms", str(plan.batch_wait_ms)]
+        for method in plan.methods:
+            if not method.local:
+                command += ["--model", str(method.bundle)]
+        super().__init__("server", [*command, "--listen", "127.0.0.1:0"], logs)
+        self.address = self._announced()
+        self._command = [*command, "--listen", self.address]
+        #: What it was started again for.
+        self.restarts: list[str] = []
+
+    def keep_alive(self) -> None:
+        """Start it again, at its address, if it has ended.
+
+        Raises:
+            EngineError: it has ended too often.
+        """
+        code = self.poll()
+        if code is None:
+            return
+        if len(self.restarts) == _RESTARTS:
+            raise self.failure(code)
+        self.restarts.append(f"the server ended with exit code {code} and was started again")
+        super().wait(0)
+        self._child = self._start()
+        self._announced()
+
+    def _announced(self) -> str:
+        deadline = time.monotonic() + _START_S
+        try:
+            while not self._announcement.exists():
+                code = self.poll()
+                if code is not None:
+                    raise self.failure(code)
+                if time.monotonic() > deadline:
+                    raise EngineError(f"the server does not serve after {_START_S:g} s; see {self.log}")
+                time.sleep(_POLL_S / 4)
+            return str(json.loads(self._announcement.read_text())["address"])
+        except EngineError:
+            self.terminate()
+            self.wait(_STOP_S)
+            raise
+        finally:
+            self._announcement.unlink(missing_ok=True)
 
 
-def _announced(server: _Process, announce: Path) -> str:
-    deadline = time.monotonic() + _START_S
-    while not announce.exists():
-        code = server.poll()
-        if code is not None:
-            raise server.failure(code)
-        if time.monotonic() > deadline:
-            raise EngineError(f"the server does not serve after {_START_S:g} s; see {server.log}")
-        time.sleep(_POLL_S / 4)
-    return str(json.loads(announce.read_text())["address"])
+class _Device(_Process):
+    """A device. It waits before each method until it is let go."""
+
+    def __init__(self, name: str, command: list[str], logs: Path) -> None:
+        super().__init__(name, command, logs, stdout=subprocess.PIPE)
+        assert self._child.stdout is not None
+        os.set_blocking(self._child.stdout.fileno(), False)
+        self._said = b""
+
+    def waits(self) -> bool:
+        """Whether it is ready for its next method."""
+        assert self._child.stdout is not None
+        self._said += self._child.stdout.read() or b""
+        return self._said.startswith(READY.encode()) and self._said.endswith(b"\n")
+
+    def let_go(self) -> None:
+        """Let it begin its next method."""
+        assert self._child.stdin is not None
+        self._said = b""
+        with suppress(BrokenPipeError):  # its end is noticed by its exit code
+            self._child.stdin.write(b"\n")
+            self._child.stdin.flush()
 
 
-def _device_command(plan: RunPlan, number: int, device: DevicePlan, address: str | None) -> list[str]:
-    command = [sys.executable, "-m", "edge.device", "--run", plan.run, "--client", device.client]
+def _device_command(plan: RunPlan, number: int, device: DevicePlan, server: _Server | None) -> list[str]:
+    command = [sys.executable, "-m", "edge.device", "--leashed", "--run", plan.run, "--client", device.client]
     command += ["--samples", str(plan.samples), "--shard", f"{number}/{len(plan.devices)}"]
     command += ["--out", str(plan.events / f"{device.client}.jsonl")]
     command += ["--in-flight", str(device.in_flight), "--deadline", str(device.deadline_s)]
-    if address is not None:
-        command += ["--server", address]
+    if server is not None:
+        command += ["--server", server.address]
     if device.fallback is not None:
         command += ["--fallback", str(device.fallback)]
     for method in plan.methods:
@@ -132,7 +206,7 @@ def _device_command(plan: RunPlan, number: int, device: DevicePlan, address: str
 
 
 def _wait(
-    plan: RunPlan, server: _Process | None, devices: list[_Process], report: Callable[[int], None]
+    plan: RunPlan, server: _Server | None, devices: list[_Device], report: Callable[[int], None]
 ) -> None:
     counters = [_FinishedSamples(plan.events / f"{device.client}.jsonl") for device in plan.devices]
     running = list(devices)
@@ -146,17 +220,12 @@ def _wait(
                 raise device.failure(code)
             running.remove(device)
         if server is not None and running:
-            code = server.poll()
-            if code is not None:
-                raise server.failure(code)
+            server.keep_alive()
+        waiting = [device.waits() for device in running]
+        if all(waiting):
+            for device in running:
+                device.let_go()
         report(sum(counter.count() for counter in counters))
-
-
-def _stop(processes: list[_Process]) -> None:
-    for process in processes:
-        process.terminate()
-    for process in processes:
-        process.wait(_STOP_S)
 
 
 class _FinishedSamples:

@@ -70,12 +70,16 @@ class Outcomes(_Part):
 
 
 class ByteProvenance(_Part):
-    """How each byte count was obtained; null where the method sends nothing."""
+    """How each byte count was obtained; null where the method sends nothing.
+
+    ``stream`` is that of ``stream_wire_bytes_mean``.
+    """
 
     ideal: Provenance | None
     payload: Provenance | None
     frame: Provenance | None
     wire: Provenance | None
+    stream: Provenance | None
 
 
 class RowProvenance(_Part):
@@ -113,11 +117,18 @@ class Row(_Part):
         description="The message that carries the payload; retries add up."
     )
     wire_bytes: Distribution | None = Field(
-        description="What crossed the socket, device to server, TCP/IP included."
+        description="What crossed the socket, device to server, TCP/IP included. Null where several "
+        "samples were in flight at once, so that their bytes cannot be told apart."
     )
     reply_wire_bytes: Distribution | None = Field(description="What crossed the socket, server to device.")
-    stream_wire_bytes: Amount | None = Field(
+    stream_wire_bytes_mean: Amount | None = Field(
+        description="All bytes of the method's streams, device to server, over the samples answered."
+    )
+    stream_overhead_bytes: Amount | None = Field(
         description="Mean bytes of a stream, device to server, of no sample: connection and handshake."
+    )
+    stream_overhead_detail: str | None = Field(
+        description="Why stream_overhead_bytes is null, where the method sends something."
     )
     sc2_kilobytes: Amount | None = Field(
         description="Mean size as the SC2 literature prints it (pickled, KiB); learned bottlenecks only."

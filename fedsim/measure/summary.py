@@ -106,6 +106,11 @@ def _row(method: str, events: pa.Table, cost: ModelCost) -> Row:
     }
     local = cost.bottleneck is None
     obtained = _provenance(sends)
+    streams = _stage(events, "stream")
+    stream_mean = _stream_mean(streams, len(by_server))
+    overhead, detail = (None, None) if local else _stream_overhead(events, streams)
+    by_level = {level: _byte_provenance(level, values, obtained) for level, values in levels.items()}
+    by_level["stream"] = "unavailable" if stream_mean is None else _provenance(streams)
     return Row(
         method=method,
         bottleneck=cost.bottleneck,
@@ -120,7 +125,9 @@ def _row(method: str, events: pa.Table, cost: ModelCost) -> Row:
         frame_bytes=_distribution(levels["frame"]),
         wire_bytes=_distribution(levels["wire"]),
         reply_wire_bytes=_distribution(_column(sends, "reply_wire_bytes")),
-        stream_wire_bytes=_stream_overhead(events, levels["wire"]),
+        stream_wire_bytes_mean=stream_mean,
+        stream_overhead_bytes=overhead,
+        stream_overhead_detail=detail,
         sc2_kilobytes=_sc2(payload) if cost.learned else None,
         latency_ms=_latency(events, ended_well),
         head_macs=cost.head_macs,
@@ -128,12 +135,7 @@ def _row(method: str, events: pa.Table, cost: ModelCost) -> Row:
         tail_macs=cost.tail_macs,
         tail_parameters=cost.tail_parameters,
         provenance=RowProvenance(
-            bytes=ByteProvenance(
-                **{
-                    level: None if local else _byte_provenance(level, values, obtained)
-                    for level, values in levels.items()
-                }
-            ),
+            bytes=ByteProvenance(**(dict.fromkeys(by_level) if local else by_level)),
             latency=_provenance(_where(events, "stage", STAGES)),
         ),
     )
@@ -198,15 +200,28 @@ def _latency(events: pa.Table, samples: set[int]) -> dict[str, Latency]:
     }
 
 
-def _stream_overhead(events: pa.Table, wire: NDArray[np.float64] | None) -> float | None:
-    """Mean bytes of a stream that belong to no sample, or None where that is unknown."""
-    streams = _column(_stage(events, "stream"), "wire_bytes")
-    if streams is None or wire is None:
-        return None
+def _stream_mean(streams: pa.Table, answered: int) -> float | None:
+    """All bytes of the streams for each sample that the server answered, or None where that is unknown."""
+    carried = _column(streams, "wire_bytes")
+    return None if carried is None or not answered else float(carried.sum()) / answered
+
+
+def _stream_overhead(events: pa.Table, streams: pa.Table) -> tuple[float | None, str | None]:
+    """Mean bytes of a stream that belong to no sample, or why they are not known."""
+    carried = _column(streams, "wire_bytes")
+    if carried is None:
+        return None, "the bytes of the streams could not be measured" if len(streams) else "no stream"
     # What was sent for samples that failed in the end went through the same streams.
-    attributed = sum(size or 0 for size in _stage(events, "send")["wire_bytes"].to_pylist())
-    overhead = float(streams.sum() - attributed) / len(streams)
-    return overhead if overhead >= 0 else None
+    sends = _stage(events, "send")
+    samples = _column(sends, "wire_bytes")
+    if samples is None and len(sends):
+        return None, "the bytes of the samples could not be measured one by one"
+    attributed = 0.0 if samples is None else float(samples.sum())
+    overhead = (float(carried.sum()) - attributed) / len(carried)
+    if overhead < 0:
+        total = f"{carried.sum():.0f} B"
+        return None, f"the samples account for {attributed:.0f} B, more than the {total} of their streams"
+    return overhead, None
 
 
 def _rate(method: str, events: pa.Table) -> float | None:

@@ -160,9 +160,12 @@ def events_of():
 
 @pytest.fixture
 def serve():
-    """Runs a coroutine function against a server in this process: ``serve(folders, check, **settings)``."""
+    """Runs a coroutine function against a server in this process: ``serve(folders, check, **settings)``.
 
-    def run(folders, check, **settings):
+    What ``server`` holds goes to the ``TailServer`` itself.
+    """
+
+    def run(folders, check, server=None, **settings):
         from edge.bundle import load_server
         from edge.server import TailServer
         from edge.service import Settings
@@ -170,12 +173,12 @@ def serve():
         halves = {half.model_id: half for half in map(load_server, folders)}
 
         async def main():
-            server = TailServer(halves, Settings(**settings), "127.0.0.1:0")
-            await server.start()
+            serving = TailServer(halves, Settings(**settings), "127.0.0.1:0", **(server or {}))
+            await serving.start()
             try:
-                await asyncio.wait_for(check(server), PATIENCE_S)
+                await asyncio.wait_for(check(serving), PATIENCE_S)
             finally:
-                await server.stop(5.0)
+                await serving.stop(5.0)
 
         asyncio.run(main())
 

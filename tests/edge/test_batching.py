@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 
@@ -48,6 +49,14 @@ def test_a_lone_item_does_not_wait_for_a_full_batch():
     completed = asyncio.run(main())
     assert completed.result == "a"
     assert completed.queue_s >= 0.02
+
+
+def test_an_item_that_waited_elsewhere_says_since_when():
+    async def main():
+        async with batching(list, wait_s=0.02) as batcher:
+            return await batcher.submit("a", time.perf_counter() - 5)
+
+    assert 5.02 <= asyncio.run(main()).queue_s < 15
 
 
 def test_items_that_arrive_while_all_workers_are_busy_share_the_next_batch():

@@ -1,5 +1,6 @@
 import hashlib
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -73,7 +74,11 @@ def spec_of(cut="stage2", entry=None, bottleneck="tests-projection", **arguments
 
 @pytest.fixture(autouse=True)
 def _registered(monkeypatch):
-    known = registry._registered | {"tests-projection": Projection, "tests-hidden": Hidden}
+    known = registry._registered | {
+        "tests-projection": Projection,
+        "tests-hidden": Hidden,
+        "tests-entangled": Entangled,
+    }
     monkeypatch.setattr(registry, "_registered", known)
 
 
@@ -268,6 +273,50 @@ def test_a_failed_save_leaves_nothing_behind_and_nothing_broken(saved, tmp_path)
             tmp_path / "other",
         )
     assert [path.name for path in tmp_path.iterdir()] == [folder.name]
+
+
+def test_a_folder_that_cannot_be_replaced_is_put_back(saved, monkeypatch):
+    model, spec, model_id, folder = saved
+    replace, moved = os.replace, []
+
+    def full(source, target):
+        moved.append(target)
+        if len(moved) == 2:
+            raise OSError(28, "No space left on device")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", full)
+    model.bottleneck.scale.data += 1
+    with pytest.raises(OSError, match="No space left"):
+        save(model, spec, folder, overwrite=True)
+    assert load_device(folder).model_id == load_server(folder).model_id == model_id
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+
+
+class Entangled(Bottleneck):
+    """Its encoder needs a part that ships with the server alone."""
+
+    def __init__(self, input_shape, output_shape=None):
+        super().__init__(input_shape, output_shape)
+        self.decoder = torch.nn.Conv2d(input_shape[0], input_shape[0], 1)
+
+    def forward(self, features):
+        return features, features.new_zeros(len(features))
+
+    def encode(self, features):
+        return [sample.numpy().tobytes() for sample in self.decoder(features).detach()]
+
+    def decode(self, payloads):
+        return torch.stack([torch.frombuffer(bytearray(p), dtype=torch.float32) for p in payloads]).view(
+            -1, *self.output_shape
+        )
+
+
+def test_an_encoder_that_needs_the_decoder_is_found_out_when_saved(tmp_path):
+    spec = spec_of(bottleneck="tests-entangled")
+    with pytest.raises(BundleError, match=r"its encoder does not run in a half of its own: RuntimeError: "):
+        save(model_of(spec), spec, tmp_path / "bundle")
+    assert list(tmp_path.iterdir()) == []
 
 
 class Hidden(Bottleneck):

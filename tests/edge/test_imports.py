@@ -51,7 +51,7 @@ def test_a_device_loads_nothing_that_only_training_or_simulation_needs(
         arguments += ["--server", start_server(models[model]).address]
     code, modules = child(RUN_A_DEVICE, *arguments)
     assert code == 0
-    assert {"edge.runner", "edge.bundle", "torch"} <= set(modules)
+    assert {"edge.session", "edge.bundle", "torch"} <= set(modules)
     assert FORBIDDEN & set(modules) == set()
 
 

@@ -243,6 +243,77 @@ def test_a_stream_that_does_not_begin_with_a_handshake_is_refused(models, serve,
     serve([models["plain"]], check)
 
 
+def test_a_sample_in_the_message_of_a_streams_handshake_is_not_lost_in_silence(models, serve):
+    (payload,) = payloads(models["plain"], 1)
+
+    async def check(server):
+        async with connected(server) as channel:
+            stream = Stream(channel)
+            await stream.call.write(sample_message(5, payload, load_device(models["plain"]).handshake()))
+            code, details, answers = await stream.status()
+            assert (code, answers) == (Code.INVALID_ARGUMENT, [])
+            assert "handshake of a stream comes alone" in details
+
+    serve([models["plain"]], check)
+
+
+def test_a_stream_without_a_handshake_does_not_stay(models, serve, monkeypatch):
+    monkeypatch.setattr("edge.service._HANDSHAKE_S", 0.3)
+
+    async def check(server):
+        async with connected(server) as channel:
+            patient = await Stream.opened(channel, load_device(models["plain"]).handshake())
+            silent = Stream(channel)
+            code, details, _ = await asyncio.wait_for(silent.status(), 10)
+            assert code is Code.DEADLINE_EXCEEDED
+            assert details == "no handshake within 0.3 s"
+            # Between samples a device may be silent for as long as it likes.
+            reply = await patient.ask(sample_message(0, payloads(models["plain"], 1)[0]))
+            assert reply.code == 0
+            assert (await describe(channel)).streams == 1
+
+    serve([models["plain"]], check)
+
+
+def test_calls_are_bounded_and_health_checks_are_still_answered(models, serve):
+    handshake = load_device(models["plain"]).handshake()
+
+    async def check(server):
+        async with connected(server) as channel:
+            streams = [await Stream.opened(channel, handshake) for _ in range(3)]
+            health = health_pb2_grpc.HealthStub(channel)
+            fourth = Stream(channel)
+            code, details, _ = await fourth.status()
+            assert code is Code.RESOURCE_EXHAUSTED
+            assert details == "3 calls are open, the most that are allowed"
+            status = await health.Check(health_pb2.HealthCheckRequest())
+            assert status.status == health_pb2.HealthCheckResponse.SERVING
+            await streams[0].call.done_writing()
+            assert (await streams[0].status())[0] is Code.OK
+            await Stream.opened(channel, handshake)
+
+    serve([models["plain"]], check, max_calls=3)
+
+
+def test_one_connection_cannot_take_all_calls(models, serve):
+    handshake = load_device(models["plain"]).handshake()
+
+    async def check(server):
+        async with connected(server) as channel:
+            calls = [channel.stream_stream(STREAM)() for _ in range(140)]
+            async with grpc.aio.insecure_channel(
+                server.address, options=[("grpc.use_local_subchannel_pool", 1)]
+            ) as other:
+                await settled(other, streams=128)
+                await asyncio.sleep(0.2)
+                assert (await describe(other)).streams == 128
+                assert (await Stream.opened(other, handshake)).welcome.max_in_flight
+            for call in calls:
+                call.cancel()
+
+    serve([models["plain"]], check)
+
+
 # What it refuses of a sample, while the stream goes on.
 
 
@@ -368,6 +439,21 @@ def test_what_came_before_the_garbage_is_answered(models, serve):
             assert sorted(answer.sample for answer in answers) == [0, 1, 2]
 
     serve([models["plain"]], check, wait_s=0.05)
+
+
+def test_the_queue_has_the_wait_for_room_in_it(models, serve):
+    (payload,) = payloads(models["plain"], 1)
+
+    async def check(server):
+        async with connected(server) as channel:
+            stream = await Stream.opened(channel, load_device(models["plain"]).handshake())
+            for number in range(4):
+                await stream.call.write(sample_message(number, payload))
+            replies = [await stream.read() for _ in range(4)]
+            for turn, reply in enumerate(replies, start=1):
+                assert reply.timing.queue_us >= turn * 95_000
+
+    serve([models["plain"]], check, max_waiting=1, wait_s=0.1)
 
 
 # Bounds, and what is let go.

@@ -105,6 +105,27 @@ def test_entry_behind_the_cut(at, entry):
         cut(network_of("resnet18-32")[0], at, entry=entry)
 
 
+@pytest.mark.parametrize(
+    ("at", "entry", "said"),
+    [
+        (
+            "stage2",
+            "stage2.conv1",
+            r"entry 'stage2\.conv1' lies inside the layer at the cut, 'stage2'; name a",
+        ),
+        (
+            "stage2",
+            "stage2.relu2",
+            r"entry 'stage2\.relu2' lies inside the layer at the cut, 'stage2'; name a",
+        ),
+        ("stage2.conv1", "stage2", r"the cut at 'stage2\.conv1' lies inside the layer at entry, 'stage2'"),
+    ],
+)
+def test_entry_and_cut_of_which_one_encloses_the_other(at, entry, said):
+    with pytest.raises(CutError, match=said + ".*; it can be cut at input, normalise, stage1"):
+        cut(network_of("digits-cnn")[0], at, entry=entry)
+
+
 def test_misspelt_layer_gets_the_nearest_names_first():
     with pytest.raises(
         CutError, match=r"no layer 'stgae1' \(did you mean stage1 .*cut at input, normalise, stage1.conv1"

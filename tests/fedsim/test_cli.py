@@ -1,18 +1,34 @@
+import io
 import os
+import signal
 import subprocess
 import sys
+import time
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
+import numpy as np
+import psutil
 import pytest
-import yaml
 from rich.console import Console
 from typer.testing import CliRunner
 
 from fedsim import __version__, runner
-from fedsim.cli import app
+from fedsim.cli import _console, app
 from fedsim.errors import EngineError
-from fedsim.scenario import Scenario
+from fedsim.measure.schema import Summary
+from fedsim.scenario import Scenario, load
 
+#: What a finished run leaves, as docs/summary.md lists it.
+RUN_FOLDER = [
+    "ledger.parquet",
+    "logs",
+    "models",
+    "scenario.yaml",
+    "summary.json",
+    "tradeoff.png",
+    "training.json",
+]
 SCENARIO = """
 name: smallest
 seed: 3
@@ -50,11 +66,11 @@ def test_help_names_the_commands() -> None:
 @pytest.mark.parametrize(
     ("kind", "name", "origin"),
     [
-        ("bottlenecks", "factorized", "edge.bottlenecks.factorized:FactorizedBottleneck"),
+        ("bottlenecks", "factorized", "Entropic Student"),
         ("backbones", "digits-cnn", "8x8"),
         ("datasets", "fashion-mnist", "FEDSIM_DATA"),
         ("recipes", "entropic-student", "teacher hints"),
-        ("engines", "processes", "fedsim.engines.processes"),
+        ("engines", "processes", "at most 64"),
     ],
 )
 def test_list(kind: str, name: str, origin: str) -> None:
@@ -62,6 +78,20 @@ def test_list(kind: str, name: str, origin: str) -> None:
     assert code == 0
     (line,) = [line for line in out.splitlines() if line.startswith(f"{name} ")]
     assert origin in line
+
+
+def test_list_of_a_plugin_that_cannot_be_imported_says_where_it_comes_from(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from edge.bottlenecks import registry
+
+    def points(group: str) -> list[EntryPoint]:
+        return [EntryPoint("their-own", "no_such_package.mine:Mine", group)]
+
+    monkeypatch.setattr(registry, "entry_points", points)
+    code, out, _ = invoke("list", "bottlenecks")
+    assert code == 0
+    assert any(line.split() == ["their-own", "no_such_package.mine:Mine"] for line in out.splitlines())
 
 
 def test_list_of_something_else_says_what_there_is() -> None:
@@ -151,6 +181,70 @@ def test_console_script_in_its_own_process(here: Path) -> None:
     assert os.listdir(here) == ["smallest.yaml"]
 
 
+def test_more_devices_than_test_samples_are_refused_before_anything_runs(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = here / "data"
+    folder.mkdir()
+    images, labels = np.zeros((3, 28, 28), np.uint8), np.zeros(3, np.uint8)
+    arrays = {"x_train": images, "y_train": labels, "x_test": images, "y_test": labels}
+    np.savez(folder / "fashion_mnist.npz", **arrays)
+    monkeypatch.setenv("FEDSIM_DATA", str(folder))
+    arguments = ["--set", "data.name=fashion-mnist", "--set", "model.backbone=resnet18-32"]
+    arguments += ["--set", "model.backbone_arguments.channels=1", "--set", "model.cut=layer1"]
+    code, out, err = invoke("run", "smallest.yaml", *arguments, "--set", "fleet.0.count=4")
+    assert (code, out) == (2, "")
+    assert 'fleet = [{"count": 4}]: has 4 devices; ' in err
+    assert "the test set of 'fashion-mnist' has 3" in err
+    assert sorted(os.listdir(here)) == ["data", "smallest.yaml"]
+
+
+#: Overrides that make a stage of a run last longer than a test waits, and a file that it writes first.
+STAGES = {
+    "training": (["baselines=[local]", "model.bottleneck={name: factorized, beta: 1}"], "models/local"),
+    "streaming": (["server.batch={size: 8, wait_ms: 500}"], "events/device-0.jsonl"),
+}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize(
+    ("number", "exit_code", "said"),
+    [(signal.SIGINT, 130, "fedsim: interrupted\n"), (signal.SIGTERM, 143, "")],
+    ids=["SIGINT", "SIGTERM"],
+)
+def test_interruption_stops_all_processes_and_leaves_nothing_behind(
+    here: Path, stage: str, number: signal.Signals, exit_code: int, said: str
+) -> None:
+    overrides, first = STAGES[stage]
+    # Where the tests run in the background, SIGINT is ignored, and children inherit that.
+    code = "from signal import *; signal(SIGINT, default_int_handler); from fedsim.cli import main; main()"
+    command = [sys.executable, "-c", code, "run", "smallest.yaml", "--set", "training.epochs=[100000, 1]"]
+    command += [word for override in overrides for word in ("--set", override)]
+    begun = here / "runs" / ".smallest-3.partial" / first
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        try:
+            deadline = time.monotonic() + 90
+            while not (begun.exists() and (begun.is_dir() or begun.stat().st_size)):
+                assert process.poll() is None, process.communicate()
+                assert time.monotonic() < deadline, f"{stage} did not begin"
+                time.sleep(0.05)
+            children = psutil.Process(process.pid).children(recursive=True)
+            assert len(children) == (2 if stage == "streaming" else 0)
+            if number == signal.SIGINT:
+                os.killpg(process.pid, number)  # as a terminal does
+            else:
+                process.send_signal(number)
+            _, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert (process.returncode, err) == (exit_code, said)
+    _, alive = psutil.wait_procs(children, timeout=5)
+    assert alive == []
+    assert os.listdir(here) == ["smallest.yaml"]
+
+
 def test_help_is_instant_because_nothing_heavy_is_loaded() -> None:
     code = (
         "import sys; from typer.testing import CliRunner; from fedsim.cli import app;"
@@ -172,7 +266,26 @@ def test_smallest_scenario_runs_and_says_where_its_results_lie(here: Path) -> No
     assert last.startswith(f"Results in {folder}: ")
     assert "summary.json" in last
     assert "ledger.parquet" in last
-    assert yaml.safe_load((folder / "scenario.yaml").read_text())["seed"] == 5
+    assert load(folder / "scenario.yaml") == load(Path("smallest.yaml"), ["fleet.0.in_flight=8"], seed=5)
+    assert sorted(path.name for path in folder.iterdir()) == RUN_FOLDER
+    (row,) = Summary.read(folder / "summary.json").rows
+    assert (row.method, row.rate, row.wire_bytes) == ("float16", None, None)
+    if sys.platform == "linux":  # eight samples are in flight, so only the whole stream is measured
+        assert row.provenance.bytes.stream == "measured"
+        assert row.stream_wire_bytes_mean > row.frame_bytes.mean
+        assert "~ " in out
+
+
+@pytest.mark.parametrize("columns", [80, 140])
+def test_table_is_whole_on_a_terminal(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setattr(sys, "stdout", Terminal())
+    assert _console().width == columns
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
 
 
 def test_options_reach_the_run_and_quiet_prints_the_folder_alone(

@@ -218,9 +218,14 @@ def test_scientific_notation_is_a_number(file: Path) -> None:
             'baselines.0.name = "factorized"',
             "has to be trained; baselines are local, fl",
         ),
-        ("baselines.2.quality=-5", "baselines.2.quality = -5", "allowed are 1 to 95"),
+        ("baselines.2.quality=-5", "baselines.2.quality = -5", "allowed are whole numbers of 1 to 95"),
         ("baselines.2.qualty=5", "baselines.2.qualty = 5", "the keys here are name, quality"),
         ("baselines.0={name: local, bits: 8}", 'baselines.0 = {"bits": 8}', "has no options; leave them out"),
+        (
+            "fleet.0.count=65",
+            'fleet = [{"count": 65}]',
+            "has 65 devices; the engine 'processes' takes at most 64",
+        ),
         ("baselines=[png, png]", 'baselines = "png"', "may stand once"),
         ("fleet.0.count=-2", "fleet.0.count = -2", "a whole number, at least 1 and at most 1000"),
         ("fleet.0.count=true", "fleet.0.count = true", "a whole number, at least 1 and at most 1000"),
@@ -269,6 +274,52 @@ def test_learned_bottleneck_needs_a_rate_weight_and_no_other_has_one(file: Path)
     message = refused(file, "sweep=null", "model.bottleneck={name: float16, beta: 0.1}", "model.entry=null")
     assert message.startswith("model.bottleneck.beta = 0.1")
     assert "leave the key out" in message
+
+
+def test_misspelt_option_is_reported_beside_a_missing_rate_weight(file: Path) -> None:
+    message = refused(file, "sweep=null", "model.bottleneck={name: factorized, chanels: 12}")
+    option, weight = message.splitlines()
+    assert option.startswith(
+        "model.bottleneck.chanels = 12 (by --set): unknown key; did you mean 'channels'?"
+    )
+    assert weight.startswith("model.bottleneck.beta (by --set): is missing")
+    message = refused(file, "sweep=null", "model.bottleneck={name: factorized, bta: 12}")
+    assert message.startswith("model.bottleneck.bta = 12 (by --set): unknown key; did you mean 'beta'?")
+    assert len(message.splitlines()) == 1
+
+
+def test_every_row_has_a_name_of_its_own(file: Path) -> None:
+    plain = ["sweep=null", "model.entry=null", "model.bottleneck={name: float16}"]
+    assert refused(file, *plain, "baselines=[local, float16]") == (
+        'model.bottleneck = "float16" (by --set): gives a row the name that baselines.1 gives to another; '
+        "names have to differ"
+    )
+    assert refused(file, *plain, "sweep={model.backbone_arguments.mean: [[0.5], [-0.5]]}") == (
+        'sweep = "float16-mean-0.5" (by --set): gives a row the name that sweep gives to another; '
+        "names have to differ"
+    )
+    integers = [
+        "model.entry=null",
+        "model.bottleneck={name: integer}",
+        "baselines=[{name: integer, bits: 8}]",
+    ]
+    assert load(file, [*integers, "sweep={model.bottleneck.bits: [4, 8]}"]).labels() == [
+        ("integer-8", "baselines.0"),
+        ("integer-bits4", "sweep"),
+        ("integer-bits8", "sweep"),
+    ]
+
+
+def test_the_fleet_is_bounded_by_the_test_set(file: Path) -> None:
+    from fedsim.scenario_checks import fleet_problem
+
+    scenario = load(file, ["fleet=[{count: 30}, {count: 34}]"])
+    assert fleet_problem(scenario, 64) is None
+    problem = fleet_problem(scenario, 63)
+    assert str(problem) == (
+        'fleet = [{"count": 30}, {"count": 34}]: has 64 devices; each needs a sample of its own, '
+        "and the test set of 'digits' has 63"
+    )
 
 
 def test_image_codec_needs_a_cut_at_the_input(file: Path) -> None:

@@ -57,6 +57,16 @@ def test_digits_are_all_there_and_scaled(digits: Dataset) -> None:
     assert ours.max() == 255
 
 
+def test_normalisation_of_digits_cnn_has_seen_no_test_image(digits: Dataset) -> None:
+    from edge import backbones
+
+    normalise = backbones.create("digits-cnn").get_submodule("normalise")
+    values = digits.x_train / 255
+    assert normalise.mean.item() == pytest.approx(values.mean(), abs=5e-5)
+    assert normalise.std.item() == pytest.approx(values.std(), abs=5e-5)
+    assert abs(np.concatenate([digits.x_train, digits.x_test]).mean() / 255 - values.mean()) > 2e-4
+
+
 def test_digits_split_is_stratified_and_never_changes(digits: Dataset) -> None:
     counts = np.bincount(digits.y_test, minlength=10)
     total = counts + np.bincount(digits.y_train, minlength=10)
@@ -202,6 +212,9 @@ def test_missing_array_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
 
 def test_source_checks_its_own_promise() -> None:
     images, labels = np.zeros((2, 1, 4, 4), np.uint8), np.zeros(2, np.int64)
-    source = Source("own", "made here", (1, 8, 8), 1, lambda: (images, labels, images, labels))
+    source = Source("own", "made here", (1, 8, 8), 1, None, lambda: (images, labels, images, labels))
     with pytest.raises(DataError, match=r"images of shape \(1, 4, 4\), expected \(1, 8, 8\)"):
+        source.load()
+    source = Source("own", "made here", (1, 4, 4), 1, 3, lambda: (images, labels, images, labels))
+    with pytest.raises(DataError, match="2 test images, expected 3"):
         source.load()

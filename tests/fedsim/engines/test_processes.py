@@ -1,12 +1,17 @@
 """The engine with real server and device processes; what it does when one of them ends."""
 
 import dataclasses
+import itertools
 import os
+import pickle
 import signal
-import threading
+import subprocess
+import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.numpy import save_file
@@ -87,20 +92,90 @@ def test_a_device_that_cannot_start_is_an_error_that_says_why(plan: RunPlan) -> 
         processes.run(plan, lambda _: None)
 
 
-def test_a_killed_server_ends_the_run_and_leaves_no_process(plan: RunPlan) -> None:
-    slow = dataclasses.replace(plan, devices=(DevicePlan("device-0", 1, 60.0, None),))
-    children = Path(f"/proc/self/task/{os.getpid()}/children")
+def children() -> list[int]:
+    return [int(pid) for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()]
 
-    def kill_server() -> None:
-        announce = plan.folder / "server.json"
-        while not announce.exists():
-            time.sleep(0.01)
-        server = min(int(pid) for pid in children.read_text().split())
-        os.kill(server, signal.SIGKILL)
 
-    thread = threading.Thread(target=kill_server)
-    thread.start()
+def kill_server() -> None:
+    for pid in children():
+        if b"edge.server" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            os.kill(pid, signal.SIGKILL)
+
+
+def repeated(plan: RunPlan, times: int) -> RunPlan:
+    dataset = data.load("digits")
+    path = plan.folder / "more.safetensors"
+    images, labels = dataset.x_test[:21], dataset.y_test[:21]
+    save_file({"images": np.tile(images, (times, 1, 1, 1)), "labels": np.tile(labels, times)}, path)
+    return dataclasses.replace(plan, samples=path, sample_count=21 * times)
+
+
+def test_a_killed_server_is_started_again_and_no_sample_is_lost(plan: RunPlan) -> None:
+    busy = dataclasses.replace(repeated(plan, 20), methods=plan.methods[1:2])
+    killed_at: list[int] = []
+
+    def kill_server_once(finished: int) -> None:
+        if not killed_at and finished > 20:
+            killed_at.append(finished)
+            kill_server()
+
+    remarks = processes.run(busy, kill_server_once)
+    assert killed_at[0] < busy.sample_count
+    assert remarks == ["the server ended with exit code -9 and was started again"]
+    events = ledger.read_events(plan.events)
+    ledger.check(events, {"float32": set(range(busy.sample_count))})
+    assert {event.outcome for event in events} == {None, "answered"}
+    assert children() == []
+
+
+def test_a_server_that_dies_again_and_again_ends_the_run(plan: RunPlan) -> None:
+    slow = dataclasses.replace(repeated(plan, 400), methods=plan.methods[1:2])
+
+    def kill_it_again(finished: int) -> None:
+        if finished:
+            kill_server()
+
     with pytest.raises(EngineError, match="server ended with exit code -9"):
-        processes.run(slow, lambda _: None)
-    thread.join()
-    assert children.read_text().split() == []
+        processes.run(slow, kill_it_again)
+    assert children() == []
+
+
+def test_devices_begin_each_method_together(plan: RunPlan) -> None:
+    processes.run(plan, lambda _: None)
+    totals = [event for event in ledger.read_events(plan.events) if event.stage == "total"]
+    for earlier, later in itertools.pairwise(method.name for method in plan.methods):
+        ends = max(event.start_s for event in totals if event.method == earlier)
+        assert ends < min(event.start_s for event in totals if event.method == later)
+
+
+def test_nothing_outlives_an_engine_that_is_killed(plan: RunPlan) -> None:
+    code = """
+import pickle, sys
+from fedsim.engines import processes
+processes.run(pickle.load(sys.stdin.buffer), lambda _: None)
+"""
+    engine = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE)
+    assert engine.stdin is not None
+    with engine.stdin as pipe:
+        pipe.write(pickle.dumps(repeated(plan, 400)))
+    events = plan.events / "device-0.jsonl"
+    wait_until(lambda: events.exists() and events.stat().st_size > 0)
+    theirs = [int(p) for p in Path(f"/proc/{engine.pid}/task/{engine.pid}/children").read_text().split()]
+    assert len(theirs) == 3
+    engine.kill()
+    engine.wait()
+    wait_until(lambda: not any(alive(pid) for pid in theirs))
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

@@ -27,10 +27,12 @@ def sample(
     rate: float | None = None,
     client: str = "a",
     provenance: str = "measured",
+    stages: bool = False,
 ) -> list[Event]:
     """The events of one sample: head takes ``ms``, send 2 ``ms``, total 4 ``ms``.
 
-    Nothing is sent without a ``payload``; its frame is 11 bytes larger, its ideal 9 bits smaller.
+    Nothing is sent without a ``payload``; its frame is 11 bytes larger, its ideal 9 bits smaller. With
+    ``stages`` all other stages of what is sent take ``ms`` as well.
     """
     common = {
         "run": "r",
@@ -55,6 +57,8 @@ def sample(
                 **common,
             )
         )
+        for stage in ("encode", "queue", "decode", "tail") if stages else ():
+            events.append(Event(stage=stage, duration_s=ms / 1e3, **common))
     end = {"outcome": outcome, "label": label, "prediction": prediction}
     events.append(Event(stage="total", duration_s=4 * ms / 1e3, **end, **common))
     return events
@@ -94,4 +98,29 @@ def trade_off() -> Summary:
             events += sample(
                 name, number, outcome=outcome, prediction=prediction, payload=size, wire=wire, rate=rate
             )
+    return summary_of(events, {name: cost for name, cost, *_ in methods})
+
+
+def quickstart() -> Summary:
+    """A run with the labels and sizes of the quickstart: 599 samples a method."""
+    methods = [
+        ("local", LOCAL, None, None),
+        ("raw-image", CODEC, None, 64),
+        ("png", CODEC, None, 140),
+        ("jpeg-50", CODEC, 50.0, 200),
+        ("webp-50", CODEC, 50.0, 100),
+        ("float32", CODEC, None, 4096),
+        ("float16", CODEC, None, 2048),
+        ("integer-8", CODEC, 8.0, 1032),
+        ("factorized-beta0.03", LEARNED, 0.03, 41),
+        ("factorized-beta0.1", LEARNED, 0.1, 28),
+        ("factorized-beta0.3", LEARNED, 0.3, 15),
+    ]
+    events = []
+    for name, _, rate, size in methods:
+        wire = None if size is None else size + 123
+        for number in range(599):
+            outcome = "local" if size is None else "answered"
+            common = {"prediction": int(number >= 6), "rate": rate, "ms": 1.23 + number % 30}
+            events += sample(name, number, outcome=outcome, payload=size, wire=wire, stages=True, **common)
     return summary_of(events, {name: cost for name, cost, *_ in methods})

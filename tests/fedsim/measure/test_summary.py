@@ -55,7 +55,9 @@ def test_every_figure_of_a_row_by_hand() -> None:
     assert row.reply_wire_bytes is not None
     assert row.reply_wire_bytes.mean == 170
     # Two streams carried 1720 bytes, of which the samples account for 5 * 180 = 900.
-    assert row.stream_wire_bytes == pytest.approx(410)
+    assert row.stream_overhead_bytes == pytest.approx(410)
+    assert row.stream_overhead_detail is None
+    assert row.stream_wire_bytes_mean == pytest.approx(1_720 / 5)
     assert row.sc2_kilobytes == pytest.approx((10 + 20 + 30 + 40 + 4 * 103 + 300 + 106) / 5 / 1024)
     assert list(row.latency_ms) == ["head", "send", "total"]
     assert row.latency_ms["head"].model_dump() == pytest.approx({"p50": 3, "p95": 4.8})
@@ -67,6 +69,7 @@ def test_every_figure_of_a_row_by_hand() -> None:
         "payload": "measured",
         "frame": "measured",
         "wire": "measured",
+        "stream": "measured",
     }
     assert row.provenance.latency == "measured"
 
@@ -77,7 +80,8 @@ def test_a_network_on_the_device_sends_nothing() -> None:
     assert (row.bottleneck, row.rate, row.accuracy, row.outcomes.local) == (None, None, 1.0, 3)
     sizes = (row.ideal_bytes, row.payload_bytes, row.frame_bytes, row.wire_bytes, row.reply_wire_bytes)
     assert sizes == (None,) * 5
-    assert row.stream_wire_bytes is None
+    streams = (row.stream_wire_bytes_mean, row.stream_overhead_bytes, row.stream_overhead_detail)
+    assert streams == (None,) * 3
     assert row.sc2_kilobytes is None
     assert set(row.provenance.bytes.model_dump().values()) == {None}
     assert list(row.latency_ms) == ["head", "total"]
@@ -98,7 +102,8 @@ def test_failed_samples_are_wrong_and_fallbacks_count_by_their_answer() -> None:
     assert row.wire_bytes is not None
     assert row.wire_bytes.max == 200
     assert row.latency_ms["total"].p50 == pytest.approx(8)  # of 4 and 12 ms
-    assert row.stream_wire_bytes == 2_500 - 2_000
+    assert row.stream_overhead_bytes == 2_500 - 2_000
+    assert row.stream_wire_bytes_mean == 2_500  # all of it, for the one sample that was answered
     assert row.sc2_kilobytes is None  # no learned bottleneck
 
 
@@ -110,7 +115,10 @@ def test_one_unmeasured_sample_makes_its_level_unavailable() -> None:
     ]
     row = only_row(summary_of(events, {"png": CODEC}))
     assert row.wire_bytes is None
-    assert row.stream_wire_bytes is None
+    assert row.stream_overhead_bytes is None
+    assert row.stream_overhead_detail == "the bytes of the samples could not be measured one by one"
+    assert row.stream_wire_bytes_mean == 450  # what the streams carried is known all the same
+    assert row.provenance.bytes.stream == "measured"
     assert row.provenance.bytes.wire == "unavailable"
     assert row.provenance.bytes.frame == "measured"
 
@@ -126,9 +134,16 @@ def test_nothing_answered_leaves_bytes_and_latency_unavailable() -> None:
 
 def test_stream_bytes_need_streams_that_were_measured_and_add_up() -> None:
     sent = sample("png", 0, payload=100, wire=200)
-    assert only_row(summary_of(sent, {"png": CODEC})).stream_wire_bytes is None
-    assert only_row(summary_of([*sent, stream("png", None)], {"png": CODEC})).stream_wire_bytes is None
-    assert only_row(summary_of([*sent, stream("png", 150)], {"png": CODEC})).stream_wire_bytes is None
+    for streams, why in (
+        ([], "no stream"),
+        ([stream("png", None)], "the bytes of the streams could not be measured"),
+        ([stream("png", 150)], "the samples account for 200 B, more than the 150 B of their streams"),
+    ):
+        row = only_row(summary_of([*sent, *streams], {"png": CODEC}))
+        assert (row.stream_overhead_bytes, row.stream_overhead_detail) == (None, why)
+    for streams in ([], [stream("png", 900), stream("png", None)]):
+        row = only_row(summary_of([*sent, *streams], {"png": CODEC}))
+        assert (row.stream_wire_bytes_mean, row.provenance.bytes.stream) == (None, "unavailable")
 
 
 def test_without_all_labels_there_is_no_accuracy() -> None:
@@ -213,7 +228,7 @@ def test_the_published_schema_is_the_generated_one() -> None:
     assert published == json_schema(), "run: python -m fedsim.measure.summary > docs/summary.schema.json"
 
 
-@pytest.mark.parametrize("model", ["Summary", "Row", "Environment", "Outcomes"])
+@pytest.mark.parametrize("model", ["Summary", "Row", "Environment", "Outcomes", "ByteProvenance"])
 def test_every_key_is_documented(model: str) -> None:
     page = (DOCS / "summary.md").read_text(encoding="utf-8")
     schema = json_schema()

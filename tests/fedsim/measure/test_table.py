@@ -4,19 +4,32 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
+from edge.meter import STAGES
 from fedsim.measure.schema import Summary
-from fedsim.measure.table import cost_table, latency_table, print_results
+from fedsim.measure.table import cost_tables, latency_tables, print_results
 
-from .runs import CODEC, LEARNED, LOCAL, sample, summary_of, trade_off
+from .runs import CODEC, LEARNED, LOCAL, quickstart, sample, stream, summary_of, trade_off
 
 #: What stands where a figure does not apply: an en dash.
 DASH = "\u2013"
+WIDE = 500
 
 
-def rendered(table: Table, width: int = 120) -> list[str]:
-    console = Console(width=width, file=io.StringIO(), record=True)
-    console.print(table)
-    return console.export_text().splitlines()
+def cost_table(summary: Summary) -> Table:
+    (table,) = cost_tables(summary, WIDE)
+    return table
+
+
+def latency_table(summary: Summary) -> Table:
+    (table,) = latency_tables(summary, WIDE)
+    return table
+
+
+def printed(summary: Summary, width: int) -> list[str]:
+    """The lines of all tables, as they leave for a terminal of that width."""
+    file = io.StringIO()
+    print_results(summary, Console(width=width, file=file))
+    return file.getvalue().splitlines()
 
 
 def cells(table: Table, method: str) -> list[str]:
@@ -38,7 +51,7 @@ def test_costs_of_a_row() -> None:
     assert cells(table, "f") == [
         "f",
         "0.08",
-        "100.0 ± 21.7",  # Wilson: (0.5655, 1)
+        f"100.0 (56.6{DASH}100.0)",
         "80 / 248 / 300",
         "91 / 259 / 311",
         "180 / 348 / 400",
@@ -50,7 +63,7 @@ def test_costs_of_a_row() -> None:
 def test_what_does_not_apply_and_what_could_not_be_measured_look_different() -> None:
     events = [*sample("local", 0, outcome="local"), *sample("png", 0, payload=9, label=None)]
     table = cost_table(summary_of(events, {"local": LOCAL, "png": CODEC}))
-    assert cells(table, "local")[1:6] == [DASH, "100.0 ± 39.7", DASH, DASH, DASH]
+    assert cells(table, "local")[1:6] == [DASH, f"100.0 (20.7{DASH}100.0)", DASH, DASH, DASH]
     assert cells(table, "local")[6:] == ["1.23 M", "5.00 k"]
     assert cells(table, "png")[2] == "unavailable"
     assert cells(table, "png")[5] == "unavailable"
@@ -75,29 +88,57 @@ def test_latency_of_a_row() -> None:
     assert cells(table, "f") == ["f", "3.00 / 40.8", DASH, "6.00 / 81.6", DASH, DASH, DASH, "12.0 / 163"]
 
 
+def test_accuracy_is_shown_with_the_interval_of_the_summary() -> None:
+    events = [e for n in range(599) for e in sample("png", n, payload=9, prediction=int(n >= 6))]
+    summary = summary_of(events, {"png": CODEC})
+    assert summary.rows[0].accuracy_interval == pytest.approx((0.9783, 0.9954), abs=1e-4)
+    assert cells(cost_table(summary), "png")[2] == f"99.0 (97.8{DASH}99.5)"
+
+
+def test_bytes_on_the_wire_are_a_mean_where_samples_cannot_be_told_apart() -> None:
+    events = [*sample("png", 0, payload=9), *sample("png", 1, payload=9), stream("png", 307)]
+    assert cells(cost_table(summary_of(events, {"png": CODEC})), "png")[5] == "~ 154"
+
+
 @pytest.fixture(scope="module")
 def summary() -> Summary:
-    return trade_off()
+    return quickstart()
 
 
-def test_both_tables_fit_120_columns_with_every_method_on_one_line(summary: Summary) -> None:
-    for table in (cost_table(summary), latency_table(summary)):
-        lines = rendered(table)
-        assert max(len(line.rstrip()) for line in lines) <= 120
-        for row in summary.rows:
-            assert any(line.strip().startswith(row.method + " ") for line in lines), row.method
-        assert not any("…" in line for line in lines)
+@pytest.mark.parametrize("width", [30, 80, 100, 120, 140])
+def test_nothing_is_lost_at_any_width(summary: Summary, width: int) -> None:
+    lines = printed(summary, width)
+    assert not any("…" in line for line in lines)
+    if width >= 80:
+        assert max(map(len, lines)) <= width
+    tables = [*cost_tables(summary, width), *latency_tables(summary, width)]
+    methods = [row.method for row in summary.rows]
+    first = [line.partition(" ")[0] for line in lines]
+    assert [word for word in first if word in methods] == methods * len(tables)
+    text = " ".join(" ".join(lines).split())
+    for table in (*cost_tables(summary, WIDE), *latency_tables(summary, WIDE)):
+        for column in table.columns:
+            for part in str(column.header).split("\n"):
+                assert part in text
+            assert all(str(cell) in text for cell in column.cells)
+
+
+def test_tables_are_as_few_as_fit(summary: Summary) -> None:
+    counts = {w: (len(cost_tables(summary, w)), len(latency_tables(summary, w))) for w in (80, 100, 120)}
+    assert counts == {80: (2, 2), 100: (2, 2), 120: (1, 1)}
+    stages = [header for table in latency_tables(summary, 80) for header in headers(table)[1:]]
+    assert stages == list(STAGES)
 
 
 def test_numbers_end_in_the_same_column(summary: Summary) -> None:
-    lines = [line for line in rendered(cost_table(summary)) if line.strip().startswith(("png", "factorized"))]
-    assert len({len(line.rstrip()) for line in lines}) == 1
+    lines = [line for line in printed(summary, 120) if line.startswith(("png", "factorized"))]
+    assert len(lines) == 8
+    assert len({len(line.rstrip()) for line in lines[:4]}) == 1
 
 
-def test_rows_stand_in_the_order_of_the_summary(summary: Summary) -> None:
-    console = Console(width=120, file=io.StringIO(), record=True)
-    print_results(summary, console)
-    text = console.export_text()
-    first = [text.index(f" {row.method} ") for row in summary.rows]
+def test_rows_stand_in_the_order_of_the_summary() -> None:
+    small = trade_off()
+    text = "\n".join(printed(small, 120))
+    first = [text.index(f"\n{row.method} ") for row in small.rows]
     assert first == sorted(first)
     assert "tiny: accuracy" in text

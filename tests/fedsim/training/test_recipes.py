@@ -1,6 +1,7 @@
 """The Entropic Student's recipe, on real digits."""
 
 import copy
+import dataclasses
 from collections.abc import Callable
 
 import pytest
@@ -106,6 +107,38 @@ def test_it_learns_and_leaves_the_teacher_alone(teacher: nn.Module, digits: tupl
     assert accuracy(student.model.transmit, held_out) > 0.85
     assert all(torch.equal(value, untouched[name]) for name, value in teacher.state_dict().items())
     assert not any(parameter.requires_grad for parameter in student.model.parameters())
+
+
+def test_the_first_stage_changes_the_bottleneck_and_nothing_else(
+    teacher: nn.Module, digits: tuple[Images, Images]
+) -> None:
+    student = lesson(teacher, digits[0], entry=None)
+    parts = {"head": student.model.head, "tail": student.model.tail}
+    before = {name: copy.deepcopy(part.state_dict()) for name, part in parts.items()}
+    encoder = copy.deepcopy(student.bottleneck.state_dict())
+    recipes.entropic_student_stages(student)[0]()
+    for name, part in parts.items():
+        assert all(torch.equal(value, before[name][key]) for key, value in part.state_dict().items())
+    after = student.bottleneck.state_dict()
+    assert any(not torch.equal(value, after[key]) for key, value in encoder.items() if key in after)
+
+
+def test_the_distortion_is_the_sum_over_a_samples_values(
+    teacher: nn.Module, digits: tuple[Images, Images]
+) -> None:
+    train = Images(digits[0].pixels[:64], digits[0].labels[:64])
+    student = dataclasses.replace(lesson(teacher, train), epochs=(1, 1), learning_rates=(1e-9, 1e-9))
+    (first,) = recipes.entropic_student_stages(student)[0]()
+    with torch.no_grad():
+        inputs = as_input(train.pixels)
+        reconstruction = student.bottleneck.transmit(student.model.head(inputs))
+        expected = sum(
+            float((ours - theirs).square().sum()) / len(inputs)
+            for ours, theirs in zip(
+                student.hints.of_reconstruction(reconstruction), student.hints.of_images(inputs), strict=True
+            )
+        )
+    assert first.figures["distortion"] == pytest.approx(expected, rel=0.1)
 
 
 def test_a_larger_beta_costs_fewer_bytes(teacher: nn.Module, digits: tuple[Images, Images]) -> None:

@@ -8,16 +8,18 @@ import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
+from torch import Tensor
 
 from edge.bundle import DeviceHalf
 from edge.client import TailClient
 from edge.journal import Journal
 from edge.meter import Event, Outcome
 from edge.samples import Samples
-from edge.stream import Delivery, RefusedError, StreamRecord
+from edge.stream import Delivery, StreamRecord
 
 if TYPE_CHECKING:
     from edge.rpc import Downlink
@@ -39,7 +41,9 @@ class Plan:
         server: HOST:PORT; not needed for a model that runs on the device as a whole.
         in_flight: samples in progress at once.
         deadline_s: time that a sample has on its way to the server and back.
-        interval_s: samples begin at least this far apart.
+        interval_s: samples are scheduled this far apart; 0 begins one as soon as another is final. The
+            clock of a sample that has to wait for its turn starts when it was scheduled, so that its
+            ``total`` has the wait in it, which is no stage.
         warmup: times that the first sample is run, unrecorded, before the stream is opened.
         credentials: for TLS; plain TCP without.
     """
@@ -68,11 +72,15 @@ async def run_model(
     """Run every sample until it is answered, answered by ``fallback``, or failed.
 
     The events of a sample are written once, when it is final: its stages, and ``total`` with the
-    outcome. Each stream adds an event ``stream`` with all the bytes of its connection. Stages stand
-    one behind the other: ``send`` is the time from handing a payload over until its reply came,
-    less the server's share (queue, decode, tail), and so has the way there and the way back.
+    outcome. Each stream, and each attempt to open one, adds an event ``stream`` with all the bytes of
+    its connection. Stages stand one behind the other: ``send`` is the time from handing a payload over
+    until its reply came, less the server's share (queue, decode, tail), and so has the way there and
+    the way back. Reading the image is no part of any.
+
+    A sample on which the head or the encoder fails has failed, and the others go on.
 
     Raises:
+        JournalError: the events could not be written.
         ValueError: images of another shape than the model's, or a model that needs a server without one.
     """
     for name, model in (("model", half), ("fallback model", fallback)):
@@ -148,72 +156,97 @@ class _Runner:
         )
         try:
             await client.connect()
-        except RefusedError as error:
-            self._tally.refused = str(error)
-        try:
-            await self._each(lambda position: self._over(client, position))
+            await self._each(partial(self._over, client))
         finally:
+            self._tally.refused = client.refused
             await client.close()
 
-    async def _each(self, run_one: Callable[[int], Awaitable[None]]) -> None:
+    async def _each(self, run_one: Callable[[int, Tensor, _Clock], Awaitable[None]]) -> None:
         slots = asyncio.Semaphore(self._plan.in_flight)
-        began = time.perf_counter()
+        first = time.perf_counter()
 
-        async def one(position: int) -> None:
+        async def one(position: int, image: Tensor, scheduled: float | None) -> None:
+            clock = _Clock() if scheduled is None else _Clock(scheduled)
             try:
-                await run_one(position)
+                await run_one(position, image, clock)
             finally:
                 slots.release()
             self._done += 1
             self._report()
 
-        async with asyncio.TaskGroup() as group:
-            for position in range(len(self._samples)):
-                await slots.acquire()
-                if self._plan.interval_s:
-                    begins = began + position * self._plan.interval_s
-                    await asyncio.sleep(max(0.0, begins - time.perf_counter()))
-                group.create_task(one(position))
+        try:
+            async with asyncio.TaskGroup() as group:
+                for position in range(len(self._samples)):
+                    await slots.acquire()
+                    image = self._samples.image(position)
+                    late = await self._turn(first + position * self._plan.interval_s)
+                    group.create_task(one(position, image, late))
+        except BaseExceptionGroup as errors:  # no sample's own: what ended the run, once for each in flight
+            raise errors.exceptions[0] from None
+
+    async def _turn(self, scheduled: float) -> float | None:
+        """Wait for the time at which a sample is scheduled; that time, if it has passed already."""
+        early = scheduled - time.perf_counter()
+        if not self._plan.interval_s:
+            return None
+        if early < 0:
+            return scheduled
+        await asyncio.sleep(early)
+        return None
 
     # One sample.
 
-    async def _locally(self, position: int) -> None:
-        clock = _Clock()
-        logits = await self._timed(clock, "head", self._half.features, self._samples.image(position))
+    async def _locally(self, position: int, image: Tensor, clock: _Clock) -> None:
+        try:
+            logits = await self._timed(clock, "head", self._half.features, image)
+        except BaseException as error:
+            await self._finish(position, clock, "failed", detail=_told(error))
+            return
         clock.stop()
-        self._finish(position, clock, "local", prediction=int(logits.argmax()))
+        await self._finish(position, clock, "local", prediction=int(logits.argmax()))
 
-    async def _over(self, client: TailClient, position: int) -> None:
-        image = self._samples.image(position)
-        clock = _Clock()
-        if self._tally.refused is not None:
-            self._finish(position, clock, "failed", detail=self._tally.refused)
+    async def _over(self, client: TailClient, position: int, image: Tensor, clock: _Clock) -> None:
+        if client.refused is not None:
+            await self._alone(position, image, clock, f"refused by the server: {client.refused}")
             return
-        features = await self._timed(clock, "head", self._half.features, image)
         try:
+            features = await self._timed(clock, "head", self._half.features, image)
             (payload,) = await self._timed(clock, "encode", self._half.encode, features)
-        except ValueError as error:
-            self._finish(position, clock, "failed", detail=f"not encoded: {error}")
+        except BaseException as error:
+            await self._finish(position, clock, "failed", detail=_told(error))
             return
-        try:
-            delivery = await client.ask(self._samples.number(position), payload, self._plan.deadline_s)
-        except RefusedError as error:
-            self._tally.refused = str(error)
-            self._finish(position, clock, "failed", detail=str(error))
-            return
+        delivery = await client.ask(self._samples.number(position), payload, self._plan.deadline_s)
         reply = delivery.reply
         if reply is not None and reply.code == 0 and reply.labels:
             _note_answer(clock, delivery, reply)
-            self._finish(position, clock, "answered", payload, delivery, prediction=reply.labels[0])
+            await self._finish(position, clock, "answered", payload, delivery, prediction=reply.labels[0])
             return
         why = delivery.detail or (f"refused by the server: {reply.error}" if reply else "no reply")
         clock.add("send", delivery.sent_at, time.perf_counter() - delivery.sent_at)
+        await self._alone(position, image, clock, why, payload, delivery)
+
+    async def _alone(
+        self,
+        position: int,
+        image: Tensor,
+        clock: _Clock,
+        why: str,
+        payload: bytes | None = None,
+        delivery: Delivery | None = None,
+    ) -> None:
+        """What becomes of a sample that the server does not answer."""
         if self._fallback is None:
-            self._finish(position, clock, "failed", payload, delivery, detail=why)
+            await self._finish(position, clock, "failed", payload, delivery, detail=why)
             return
-        logits = await self._computed(self._fallback.features, image)
+        try:
+            logits = await self._computed(self._fallback.features, image)
+        except BaseException as error:
+            detail = f"{why}; fallback: {_told(error)}"
+            await self._finish(position, clock, "failed", payload, delivery, detail=detail)
+            return
         clock.stop()
-        self._finish(position, clock, "local", payload, delivery, prediction=int(logits.argmax()), detail=why)
+        label = int(logits.argmax())
+        await self._finish(position, clock, "local", payload, delivery, prediction=label, detail=why)
 
     async def _timed(self, clock: _Clock, stage: str, function: Callable[[Any], T], argument: Any) -> T:
         def run(value: Any) -> tuple[float, float, T]:
@@ -233,7 +266,7 @@ class _Runner:
 
     # What is written down.
 
-    def _finish(
+    async def _finish(
         self,
         position: int,
         clock: _Clock,
@@ -249,14 +282,18 @@ class _Runner:
         if outcome == "failed":
             self._tally.failed += 1
         sample = self._samples.number(position)
+        details = [] if detail is None else [detail]
+        carried: dict[str, Any] = {}
+        if payload is not None and delivery is not None:
+            carried = _bytes(payload, delivery)
+            if delivery.attempts > 1:
+                details.append(f"sent {delivery.attempts} times")
+            try:
+                carried["ideal_bits"] = await self._computed(self._ideal_bits, payload)
+            except BaseException as error:
+                details.append(f"ideal_bits: {_told(error)}")
         events = [
-            self._event(
-                stage,
-                start,
-                duration,
-                sample=sample,
-                **(self._bytes(payload, delivery) if stage == "send" and payload and delivery else {}),
-            )
+            self._event(stage, start, duration, sample=sample, **(carried if stage == "send" else {}))
             for stage, start, duration in clock.spans
         ]
         total = self._event(
@@ -267,21 +304,13 @@ class _Runner:
             outcome=outcome,
             label=self._samples.label(position),
             prediction=prediction,
-            detail=detail,
+            detail="; ".join(details) or None,
         )
         self._journal.append([*events, total])
 
-    def _bytes(self, payload: bytes, delivery: Delivery) -> dict[str, Any]:
-        traffic = delivery.traffic
-        return {
-            "ideal_bits": self._half.bottleneck.ideal_bits(payload)
-            if self._half.bottleneck is not None
-            else None,
-            "payload_bytes": len(payload),
-            "frame_bytes": delivery.frame_bytes,
-            "wire_bytes": traffic.wire_sent if traffic else None,
-            "reply_wire_bytes": traffic.wire_received if traffic else None,
-        }
+    def _ideal_bits(self, payload: bytes) -> float | None:
+        bottleneck = self._half.bottleneck
+        return None if bottleneck is None else bottleneck.ideal_bits(payload)
 
     def _record_stream(self, record: StreamRecord) -> None:
         event = self._event(
@@ -323,3 +352,24 @@ def _note_answer(clock: _Clock, delivery: Delivery, reply: Downlink) -> None:
     for stage, us in server:
         at = clock.add(stage, at, us / 1e6)
     clock.stop(delivery.received_at)
+
+
+def _bytes(payload: bytes, delivery: Delivery) -> dict[str, Any]:
+    traffic = delivery.traffic
+    return {
+        "payload_bytes": len(payload),
+        "frame_bytes": delivery.frame_bytes,
+        "wire_bytes": traffic.wire_sent if traffic else None,
+        "reply_wire_bytes": traffic.wire_received if traffic else None,
+    }
+
+
+def _told(error: BaseException) -> str:
+    """What a sample failed with; BaseException, since that is what a panic of native code derives from.
+
+    Raises:
+        BaseException: an error that is not the sample's but asks the whole run to end.
+    """
+    if isinstance(error, asyncio.CancelledError | KeyboardInterrupt | SystemExit):
+        raise error
+    return f"{type(error).__name__}: {error}"
