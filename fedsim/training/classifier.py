@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fedsim.progress import Task
-from fedsim.training.loop import Epoch, Images, milestones, run_epochs
+from fedsim.training.loop import Batch, Epoch, Images, milestones, run_epochs
 
 __all__ = ["train_classifier"]
 
@@ -29,8 +29,8 @@ def train_classifier(
     network.train()
     optimiser = torch.optim.Adam(network.parameters(), learning_rate)
 
-    def step(inputs: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, float]]:
-        loss = F.cross_entropy(network(inputs), labels)
+    def step(batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        loss = F.cross_entropy(network(batch.inputs), batch.labels)
         return loss, {"loss": float(loss.detach())}
 
     history = run_epochs(

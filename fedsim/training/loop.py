@@ -13,11 +13,7 @@ from torch.optim.lr_scheduler import MultiStepLR
 from fedsim.errors import TrainingError
 from fedsim.progress import Task
 
-__all__ = ["Epoch", "Images", "Step", "accuracy", "as_input", "batches", "milestones", "run_epochs"]
-
-
-#: (inputs [N, C, H, W], labels [N]) to the loss to minimise and the figures to show.
-Step = Callable[[Tensor, Tensor], tuple[Tensor, dict[str, float]]]
+__all__ = ["Batch", "Epoch", "Images", "Step", "accuracy", "as_input", "batches", "milestones", "run_epochs"]
 
 
 @dataclass(frozen=True)
@@ -37,6 +33,25 @@ class Images:
 
 
 @dataclass(frozen=True)
+class Batch:
+    """Some of the images, as a network takes them.
+
+    Args:
+        inputs: float 0..1 [n, C, H, W].
+        labels: int64 [n].
+        indices: which images they are, int64 [n].
+    """
+
+    inputs: Tensor
+    labels: Tensor
+    indices: Tensor
+
+
+#: A batch to the loss to minimise and the figures to show.
+Step = Callable[[Batch], tuple[Tensor, dict[str, float]]]
+
+
+@dataclass(frozen=True)
 class Epoch:
     """What an epoch came to: batch means of the figures that the step reported."""
 
@@ -50,12 +65,12 @@ def as_input(pixels: Tensor) -> Tensor:
     return pixels.float() / 255
 
 
-def batches(images: Images, size: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-    """One shuffled pass: (inputs float 0..1 [n, C, H, W], labels [n])."""
+def batches(images: Images, size: int, generator: torch.Generator) -> Iterator[Batch]:
+    """One shuffled pass."""
     order = torch.randperm(len(images), generator=generator)
     for start in range(0, len(images), size):
         indices = order[start : start + size]
-        yield as_input(images.pixels[indices]), images.labels[indices]
+        yield Batch(as_input(images.pixels[indices]), images.labels[indices], indices)
 
 
 def milestones(epochs: int, *fractions: float) -> list[int]:
@@ -75,7 +90,7 @@ def run_epochs(
     generator: torch.Generator,
     task: Task,
 ) -> list[Epoch]:
-    """Minimise what ``step(inputs, labels)`` returns, and record its figures.
+    """Minimise what ``step(batch)`` returns, and record its figures.
 
     Raises:
         TrainingError: the loss is not finite; names the stage and the epoch.
@@ -84,9 +99,9 @@ def run_epochs(
     history = []
     for epoch in range(epochs):
         totals: dict[str, float] = {}
-        for inputs, labels in batches(images, batch_size, generator):
+        for batch in batches(images, batch_size, generator):
             optimiser.zero_grad()
-            loss, figures = step(inputs, labels)
+            loss, figures = step(batch)
             if not bool(torch.isfinite(loss)):
                 value = float(loss.detach())
                 raise TrainingError(
@@ -95,7 +110,7 @@ def run_epochs(
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             for name, value in figures.items():
-                totals[name] = totals.get(name, 0.0) + value * len(inputs) / len(images)
+                totals[name] = totals.get(name, 0.0) + value * len(batch.indices) / len(images)
         scheduler.step()
         history.append(Epoch(stage, epoch + 1, totals))
         task.advance(totals)

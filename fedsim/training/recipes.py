@@ -14,8 +14,9 @@ from edge.bottlenecks import Bottleneck
 from edge.split import SplitModel
 from fedsim.progress import Task
 from fedsim.training.hints import Hints
-from fedsim.training.loop import Epoch, Images, Step, as_input, milestones, run_epochs
+from fedsim.training.loop import Batch, Epoch, Images, Step, as_input, milestones, run_epochs
 from fedsim.training.losses import distillation, hint_distortion
+from fedsim.training.memo import Memo
 
 __all__ = ["Lesson", "Recipe", "available", "entropic_student", "entropic_student_stages", "find"]
 
@@ -117,11 +118,11 @@ def _learn_code(lesson: Lesson) -> list[Epoch]:
     epochs, rate = lesson.epochs[0], lesson.learning_rates[0]
     warm_up = min(epochs - 1, max(1, round(epochs * WARM_UP)))
 
+    frozen = Memo(lambda inputs: [model.head(inputs), *lesson.hints.of_images(inputs)], lesson.images)
+
     def step(beta: float) -> Step:
-        def compute(inputs: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, float]]:
-            with torch.no_grad():
-                targets = lesson.hints.of_images(inputs)
-                features = model.head(inputs)
+        def compute(batch: Batch) -> tuple[Tensor, dict[str, float]]:
+            features, *targets = frozen(batch)
             reconstruction, bits = bottleneck(features)
             distortion = hint_distortion(lesson.hints.of_reconstruction(reconstruction), targets)
             mean_bits = bits.mean()
@@ -153,12 +154,12 @@ def _tune_tail(lesson: Lesson) -> list[Epoch]:
     trained = [p for p in model.parameters() if p.requires_grad]
     optimiser = torch.optim.SGD(trained, lesson.learning_rates[1], momentum=0.9, weight_decay=5e-4)
 
-    def step(inputs: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, float]]:
-        with torch.no_grad():
-            teacher_logits = lesson.teacher(inputs)
-            features = model.head(inputs)
+    frozen = Memo(lambda inputs: [model.head(inputs), lesson.teacher(inputs)], lesson.images)
+
+    def step(batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        features, teacher_logits = frozen(batch)
         logits = model.tail(bottleneck.transmit(features))
-        loss = distillation(logits, teacher_logits, labels)
+        loss = distillation(logits, teacher_logits, batch.labels)
         return loss, {"loss": float(loss.detach())}
 
     history = lesson.run("distillation", step, optimiser, lesson.epochs[1], (0.5,))

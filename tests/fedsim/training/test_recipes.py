@@ -67,7 +67,7 @@ def lesson(
             beta=beta,
             epochs=(6, 2),
             batch_size=32,
-            learning_rates=(3e-3, 1e-2),
+            learning_rates=(8e-3, 2e-2),
             generator=torch.Generator().manual_seed(1),
             task=task,
         )
