@@ -49,7 +49,7 @@ class FactorizedPrior(nn.Module):
     def prepare_training(self, scale: float = 10.0) -> None:
         """Attach the learned density, starting at width ``scale``; idempotent."""
         if self.density is None:
-            self.density = entropy_bottleneck(self.channels, scale)
+            self.density = _entropy_bottleneck(self.channels, scale)
             self.density.to(self.medians.device)
 
     def fit_scale(self, code: Tensor) -> None:
@@ -62,7 +62,7 @@ class FactorizedPrior(nn.Module):
         scale = max(
             0.5, 0.7 * deviation
         )  # the density starts as a logistic, of deviation 1.8 times its scale
-        fresh = entropy_bottleneck(self.channels, scale).to(code.device)
+        fresh = _entropy_bottleneck(self.channels, scale).to(code.device)
         self._trained().load_state_dict(fresh.state_dict())
 
     def forward(self, code: Tensor) -> tuple[Tensor, Tensor]:
@@ -175,7 +175,7 @@ class FactorizedPrior(nn.Module):
         return self.density
 
 
-def entropy_bottleneck(channels: int, scale: float) -> EntropyBottleneck:
+def _entropy_bottleneck(channels: int, scale: float) -> EntropyBottleneck:
     """CompressAI's entropy bottleneck, imported only when it is needed."""
     from edge.bottlenecks import compressai_bridge  # noqa: PLC0415
 
