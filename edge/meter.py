@@ -44,9 +44,8 @@ class Event:
     outcome: Outcome | None = None
     label: int | None = None
     prediction: int | None = None
-    detail: str | None = (
-        None  #: why a sample failed or was answered locally, why a stream ended, what else was odd
-    )
+    #: Why a sample failed or was answered locally, why a stream ended, what else was odd.
+    detail: str | None = None
 
     def to_json(self) -> str:
         """One line of JSON without the fields that are None."""

@@ -137,9 +137,8 @@ def connected_sockets(peers: Iterable[tuple[str, int]]) -> list[SocketCounter]:
         descriptors = sorted(int(name) for name in os.listdir("/proc/self/fd"))
     except OSError:
         return []
-    found: dict[
-        int, SocketCounter
-    ] = {}  # by inode: a descriptor of the listing itself may have become a duplicate
+    # By inode: a descriptor of the listing itself may have become a duplicate.
+    found: dict[int, SocketCounter] = {}
     for descriptor in descriptors:
         counter = _counter_if(descriptor, wanted)
         if counter is not None:
