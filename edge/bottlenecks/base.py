@@ -16,7 +16,7 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from edge.coding.tables import FrequencyTables
 
-__all__ = ["Bottleneck", "NotFrozenError", "PayloadError", "Shape", "whole_number"]
+__all__ = ["Bottleneck", "NotFrozenError", "PayloadError", "Shape", "TrainingPass", "whole_number"]
 
 Shape = tuple[int, ...]
 
@@ -54,6 +54,15 @@ def whole_number(option: str, value: object, low: int, high: int | None = None) 
     return value
 
 
+class TrainingPass(NamedTuple):
+    """What a recipe minimises: a distortion of the reconstruction, ``beta`` times the rate, the penalty."""
+
+    reconstruction: Tensor  #: [N, *output_shape]
+    bits: Tensor  #: estimated information of each sample, [N]
+    rate: Tensor  #: what beta weighs, [N]: the bits, unless the family says otherwise
+    penalty: Tensor  #: what the family adds to the loss as it is, [N], in units of distortion
+
+
 class Bottleneck(nn.Module, ABC):
     """Turns features into bytes on the device and bytes into features on the server.
 
@@ -67,6 +76,8 @@ class Bottleneck(nn.Module, ABC):
     domain: ClassVar[Literal["features", "image"]] = "features"
     #: Whether it has parameters that a recipe has to train.
     learned: ClassVar[bool] = False
+    #: Whether, if learned, its rate is trained against the distortion, so that a recipe needs a beta.
+    rate_weighted: ClassVar[bool] = True
     #: Raised when the meaning of a payload changes, so that peers of different age refuse each other.
     payload_version: ClassVar[int] = 1
 
@@ -103,6 +114,32 @@ class Bottleneck(nn.Module, ABC):
             PayloadError: a payload that :meth:`encode` cannot have made.
         """
 
+    @property
+    def levels(self) -> int:
+        """Rates between which a sample may choose when it is encoded: level 0, the lowest, and up.
+
+        Payloads of all levels decode alike. :meth:`encode` and :meth:`transmit` take the highest.
+        """
+        return 1
+
+    def encode_at(self, features: Tensor, level: int) -> list[bytes]:
+        """As :meth:`encode`, at a level of ``0 .. levels - 1``.
+
+        Raises:
+            ValueError: no such level.
+        """
+        self.check_level(level)
+        return self.encode(features)
+
+    def transmit_at(self, features: Tensor, level: int) -> Tensor:
+        """As :meth:`transmit`, at a level of ``0 .. levels - 1``.
+
+        Raises:
+            ValueError: no such level.
+        """
+        self.check_level(level)
+        return self.transmit(features)
+
     def transmit(self, features: Tensor) -> Tensor:
         """What the server would see of ``features``, [N, *output_shape].
 
@@ -118,6 +155,19 @@ class Bottleneck(nn.Module, ABC):
         """
         return 8.0 * len(payload)
 
+    def training_pass(self, features: Tensor) -> TrainingPass:
+        """:meth:`forward` with the terms of the loss that are the family's own. By default there are none."""
+        reconstruction, bits = self(features)
+        return TrainingPass(reconstruction, bits, bits, torch.zeros_like(bits))
+
+    def rehearse(self, features: Tensor) -> Tensor:
+        """:meth:`transmit` for the training of decoder and tail behind a frozen encoder, [N, *output_shape].
+
+        What varies when it runs (the level, lost packets) is drawn at random for each sample. By default
+        nothing does.
+        """
+        return self.transmit(features)
+
     def prepare_training(self) -> None:
         """Attach what only training needs. Called before an optimiser is made; idempotent."""
         for module in self.children():
@@ -131,6 +181,12 @@ class Bottleneck(nn.Module, ABC):
         A recipe calls it once, when a short warm-up has given the code its scale. By default nothing.
         """
 
+    def observe(self, features: Tensor) -> None:
+        """Take note of ``features`` [N, *input_shape] for what :meth:`freeze` makes from data.
+
+        A recipe calls it, batch by batch, with trained weights just before it freezes. By default nothing.
+        """
+
     def freeze(self) -> None:
         """Turn the learned prior into integer frequency tables. Without a prior there is nothing to do."""
 
@@ -142,6 +198,11 @@ class Bottleneck(nn.Module, ABC):
     def load_tables(self, tables: FrequencyTables) -> None:
         """Take over the tables that were shipped with the model."""
         raise TypeError(f"{type(self).__name__} has no entropy coder, so no frequency tables")
+
+    @property
+    def constant_bytes(self) -> int:
+        """Bytes of a payload that say nothing of its sample: the header of a file format."""
+        return 0
 
     def wire_options(self) -> dict[str, Any]:
         """Options that change what a payload's bytes mean to the decoder (JSON values)."""
@@ -173,6 +234,14 @@ class Bottleneck(nn.Module, ABC):
             raise ValueError(
                 f"{name} keeps the shape, but leads from {self.input_shape} to {self.output_shape}"
             )
+
+    def check_level(self, level: int) -> int:
+        """``level``, if it is one of ``0 .. levels - 1``.
+
+        Raises:
+            ValueError: names the level and what is allowed.
+        """
+        return whole_number("level", level, 0, self.levels - 1)
 
     def check_features(self, features: Tensor) -> Tensor:
         """``features``, if their shape is [N, *input_shape] and all values are finite.

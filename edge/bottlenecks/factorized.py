@@ -4,17 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torch import nn
-
-from edge.bottlenecks.base import Shape, whole_number
-from edge.bottlenecks.gdn import GDN1
 from edge.bottlenecks.latent import LatentBottleneck
 from edge.bottlenecks.prior import FactorizedPrior
 from edge.bottlenecks.registry import register
+from edge.bottlenecks.student_layers import student_layers
 
 __all__ = ["FactorizedBottleneck"]
-
-_STRIDES = {1: (1, 1), 2: (2, 1), 4: (2, 2)}
 
 
 @register("factorized")
@@ -22,14 +17,7 @@ class FactorizedBottleneck(LatentBottleneck):
     """The encoder and decoder of the Entropic Student with CompressAI's factorized prior.
 
     Matsubara, Yang, Levorato, Mandt: "Supervised Compression for Resource-Constrained Edge Computing
-    Systems", WACV 2022; the layers are those of SC2's ``FPBasedResNetBottleneck``::
-
-        encoder  Conv k5 s p2 -> GDN1 -> Conv k5 s p2 -> GDN1 -> Conv k2            (no biases)
-        decoder  Conv k2 p1 -> IGDN1 -> Conv k2 -> IGDN1 -> Conv k2 p1              (no biases)
-
-    The strides follow from the shapes: the paper's (2, 2) where the output has a quarter of the
-    input's side, (2, 1) for a half, (1, 1) for the same side. The code has a side one shorter than
-    the output's.
+    Systems", WACV 2022: the layers of :mod:`edge.bottlenecks.student_layers` about a factorized prior.
 
     Args:
         input_shape: (C, H, W) of one sample.
@@ -52,45 +40,8 @@ class FactorizedBottleneck(LatentBottleneck):
         decoder_channels: Sequence[int] | None = None,
     ) -> None:
         super().__init__(input_shape, output_shape)
-        whole_number("channels", channels, 1)
-        strides = _strides(self.input_shape, self.output_shape)
-        first, second = _widths("encoder_channels", encoder_channels or (4 * channels, 2 * channels))
-        third, fourth = _widths(
-            "decoder_channels", decoder_channels or (2 * self.output_shape[0], self.output_shape[0])
+        layers = student_layers(
+            self.input_shape, self.output_shape, channels, encoder_channels, decoder_channels
         )
-        self.encoder = nn.Sequential(
-            nn.Conv2d(self.input_shape[0], first, 5, strides[0], 2, bias=False),
-            GDN1(first),
-            nn.Conv2d(first, second, 5, strides[1], 2, bias=False),
-            GDN1(second),
-            nn.Conv2d(second, channels, 2, bias=False),
-        )
-        self.decoder = nn.Sequential(
-            nn.Conv2d(channels, third, 2, padding=1, bias=False),
-            GDN1(third, inverse=True),
-            nn.Conv2d(third, fourth, 2, bias=False),
-            GDN1(fourth, inverse=True),
-            nn.Conv2d(fourth, self.output_shape[0], 2, padding=1, bias=False),
-        )
+        self.encoder, self.decoder, self.code_shape = layers
         self.prior = FactorizedPrior(channels)
-        self.code_shape = (channels, self.output_shape[1] - 1, self.output_shape[2] - 1)
-
-
-def _widths(option: str, widths: Sequence[int]) -> tuple[int, int]:
-    if not isinstance(widths, Sequence) or len(widths) != 2:
-        raise ValueError(f"{option} is {widths!r}, allowed are two widths")
-    return whole_number(f"{option}[0]", widths[0], 1), whole_number(f"{option}[1]", widths[1], 1)
-
-
-def _strides(input_shape: Shape, output_shape: Shape) -> tuple[int, int]:
-    """Strides of the two strided layers that lead from one side length to the other."""
-    if len(input_shape) != 3 or len(output_shape) != 3:
-        raise ValueError(f"needs shapes (C, H, W), got {input_shape} and {output_shape}")
-    for ratio, strides in _STRIDES.items():
-        if all(-(-i // ratio) == o for i, o in zip(input_shape[1:], output_shape[1:], strict=True)):
-            if min(output_shape[1:]) < 2:
-                raise ValueError(f"needs an output side of at least 2, got {output_shape}")
-            return strides
-    raise ValueError(
-        f"cannot lead from {input_shape} to {output_shape}: the sides have to be in the ratio 1, 2 or 4"
-    )
