@@ -6,9 +6,10 @@ import torch
 from torch import nn
 
 from edge import backbones
+from edge.backbones import registry
 from edge.split import cut, parameters_of
 
-SHAPES = {"digits-cnn": (1, 8, 8), "protonet-conv4": (1, 28, 28), "resnet18-32": (3, 32, 32)}
+SHAPES = {"digits-cnn": (1, 8, 8), "protonet-conv4": (1, 28, 28), "resnet-cifar": (3, 32, 32), "resnet18-32": (3, 32, 32)}
 
 
 def test_every_registered_network_has_a_shape_here():
@@ -70,7 +71,7 @@ def test_skeleton_has_the_state_of_the_network_but_no_values():
 
 def test_unknown_name_lists_what_there_is():
     with pytest.raises(
-        LookupError, match=r"'resnet'.*digits-cnn, protonet-conv4, resnet18-32, torchvision:NAME"
+        LookupError, match=r"'resnet'.*digits-cnn, protonet-conv4, resnet-cifar, resnet18-32, torchvision:NAME"
     ):
         backbones.create("resnet")
 
@@ -106,7 +107,7 @@ def test_factory_of_a_third_party(monkeypatch):
 
 
 def test_a_name_cannot_be_taken_twice(monkeypatch):
-    monkeypatch.setattr(backbones, "_registered", dict(backbones._registered))
+    monkeypatch.setattr(registry, "_registered", dict(registry._registered))
     backbones.register("mine")(nn.Identity)
     assert isinstance(backbones.create("mine"), nn.Identity)
     with pytest.raises(ValueError, match="already"):
@@ -144,3 +145,23 @@ def test_a_package_that_is_not_installed(package, monkeypatch):
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(LookupError, match=f"{package} cannot be imported"):
         backbones.create(f"{package}:resnet18")
+
+
+@pytest.mark.parametrize(("depth", "parameters"), [(20, 269_722), (56, 853_018)])
+def test_the_cifar_resnets_have_the_published_size(depth: int, parameters: int) -> None:
+    network = backbones.skeleton("resnet-cifar", depth=depth)
+    assert sum(p.numel() for p in network.parameters()) == parameters
+
+
+def test_a_cifar_resnet_halves_the_side_from_stage_to_stage() -> None:
+    network = backbones.create(
+        "resnet-cifar", depth=8, width=8, channels=1, stem_stride=2, mean=[0.3], std=[0.4]
+    )
+    assert network(torch.rand(2, 1, 28, 28)).shape == (2, 10)
+    head, _ = cut(network, "layer3")
+    assert head(torch.rand(2, 1, 28, 28)).shape == (2, 32, 4, 4)
+
+
+def test_a_depth_that_no_cifar_resnet_has_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"depth is 18, allowed are 6 n \+ 2"):
+        backbones.create("resnet-cifar", depth=18)

@@ -1,24 +1,19 @@
-"""Networks by name.
-
-Every network takes images [N, C, H, W] with values 0..1 and returns logits [N, classes]; the
-normalisation is its own first layer, ``normalise``. Names are our own small networks,
-``torchvision:NAME`` and ``timm:NAME`` where those packages can be imported, and
-``package.module:factory`` for a callable that returns an ``nn.Module``.
-"""
+"""Networks by name: our own, those of torchvision and timm, and ``package.module:factory``."""
 
 from __future__ import annotations
 
 import difflib
 import importlib
 import inspect
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Normalise", "available", "create", "register", "skeleton"]
+from edge.backbones.normalise import Normalise
+
+__all__ = ["available", "create", "register", "skeleton"]
 
 Factory = Callable[..., nn.Module]
 F = TypeVar("F", bound=Factory)
@@ -91,179 +86,6 @@ def skeleton(name: str, **arguments: Any) -> nn.Module:
         arguments = {key: value for key, value in arguments.items() if key != trained}
     with torch.device("meta"):
         return create(name, **arguments)
-
-
-class Normalise(nn.Module):
-    """``(images - mean) / std`` for each channel of images [N, C, H, W]."""
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
-        super().__init__()
-        if len(mean) != len(std) or not mean or min(std) <= 0:
-            raise ValueError(f"needs as many means as positive deviations, got {mean} and {std}")
-        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(-1, 1, 1))
-        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(-1, 1, 1))
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Normalised images, same shape."""
-        return (images - self.mean) / self.std
-
-
-@register("digits-cnn")
-def digits_cnn(
-    classes: int = 10,
-    *,
-    widths: Sequence[int] = (32, 64, 128),
-    channels: int = 1,
-    mean: Sequence[float] = (0.3058,),
-    std: Sequence[float] = (0.3762,),
-) -> nn.Module:
-    """Small CNN for 8x8 images such as scikit-learn's digits.
-
-    ::
-
-        normalise -> stage1 [8x8] -> stage2 [4x4] -> stage3 [2x2] -> classifier
-
-    Args:
-        classes: length of the logits.
-        widths: channels of the three stages, each two 3x3 convolutions.
-        channels: channels of the image.
-        mean: of each channel; the default is that of the digits' training set.
-        std: of each channel.
-    """
-    if len(widths) != 3:
-        raise ValueError(f"digits-cnn: widths has to name the channels of three stages, got {list(widths)}")
-    first, second, third = widths
-    return nn.Sequential(
-        OrderedDict(
-            normalise=Normalise(mean, std),
-            stage1=_stage(channels, first, stride=1),
-            stage2=_stage(first, second, stride=2),
-            stage3=_stage(second, third, stride=2),
-            classifier=nn.Sequential(OrderedDict(flatten=nn.Flatten(), linear=nn.Linear(4 * third, classes))),
-        )
-    )
-
-
-def _stage(inputs: int, outputs: int, stride: int) -> nn.Sequential:
-    return nn.Sequential(
-        OrderedDict(
-            conv1=nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False),
-            bn1=nn.BatchNorm2d(outputs),
-            relu1=nn.ReLU(),
-            conv2=nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False),
-            bn2=nn.BatchNorm2d(outputs),
-            relu2=nn.ReLU(),
-        )
-    )
-
-
-@register("protonet-conv4")
-def protonet_conv4(
-    classes: int | None = None,
-    *,
-    channels: int = 1,
-    width: int = 64,
-    size: int = 28,
-    mean: Sequence[float] = (0.0,),
-    std: Sequence[float] = (1.0,),
-) -> nn.Module:
-    """The four-layer embedding network of Prototypical Networks.
-
-    Snell, Swersky, Zemel: "Prototypical Networks for Few-shot Learning", NeurIPS 2017: four blocks of
-    3x3 convolution, batch normalisation, ReLU and 2x2 max pooling; 111,936 parameters for one
-    channel without the classifier.
-
-    Args:
-        classes: length of the logits; None for the embedding [N, width * (size // 16) ** 2] itself.
-        channels: channels of the image.
-        width: channels of every block.
-        size: side of the image, at least 16.
-        mean: of each channel; one value serves all.
-        std: of each channel; one value serves all.
-    """
-    if size < 16:
-        raise ValueError(f"protonet-conv4: size is {size}, the four poolings need at least 16")
-    layers: OrderedDict[str, nn.Module] = OrderedDict(normalise=Normalise(mean, std))
-    for block in range(1, 5):
-        inputs = channels if block == 1 else width
-        layers[f"block{block}"] = nn.Sequential(
-            OrderedDict(
-                conv=nn.Conv2d(inputs, width, 3, padding=1),
-                bn=nn.BatchNorm2d(width),
-                relu=nn.ReLU(),
-                pool=nn.MaxPool2d(2),
-            )
-        )
-    layers["flatten"] = nn.Flatten()
-    if classes is not None:
-        layers["classifier"] = nn.Linear(width * (size // 16) ** 2, classes)
-    return nn.Sequential(layers)
-
-
-class BasicBlock(nn.Module):
-    """Two 3x3 convolutions and a shortcut (He et al. 2016)."""
-
-    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(outputs)
-        self.relu1 = nn.ReLU()
-        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(outputs)
-        self.downsample: nn.Module = nn.Identity()
-        if stride != 1 or inputs != outputs:
-            shortcut = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
-            self.downsample = nn.Sequential(shortcut, nn.BatchNorm2d(outputs))
-        self.relu2 = nn.ReLU()
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Features [N, outputs, H / stride, W / stride] of [N, inputs, H, W]."""
-        residual = self.bn2(self.conv2(self.relu1(self.bn1(self.conv1(x)))))
-        out: Tensor = self.relu2(residual + self.downsample(x))
-        return out
-
-
-@register("resnet18-32")
-def resnet18_32(
-    classes: int = 10,
-    *,
-    channels: int = 3,
-    width: int = 64,
-    mean: Sequence[float] = (0.5,),
-    std: Sequence[float] = (0.25,),
-) -> nn.Module:
-    """ResNet-18 for images of about 32x32: 3x3 stem without pooling.
-
-    He, Zhang, Ren, Sun: "Deep Residual Learning for Image Recognition", CVPR 2016, with the stem that
-    is customary for CIFAR; 11,173,962 parameters for three channels and ten classes. Layers are named
-    as in torchvision (``conv1``, ``layer1`` .. ``layer4``, ``fc``).
-
-    Args:
-        classes: length of the logits.
-        channels: channels of the image.
-        width: channels of layer1, doubled by each following layer.
-        mean: of each channel; one value serves all.
-        std: of each channel; one value serves all.
-    """
-    layers: OrderedDict[str, nn.Module] = OrderedDict(
-        normalise=Normalise(mean, std),
-        conv1=nn.Conv2d(channels, width, 3, padding=1, bias=False),
-        bn1=nn.BatchNorm2d(width),
-        relu=nn.ReLU(),
-    )
-    inputs = width
-    for number in range(4):
-        outputs = width << number
-        blocks = BasicBlock(inputs, outputs, 2 if number else 1), BasicBlock(outputs, outputs, 1)
-        layers[f"layer{number + 1}"] = nn.Sequential(*blocks)
-        inputs = outputs
-    layers["avgpool"] = nn.AdaptiveAvgPool2d(1)
-    layers["flatten"] = nn.Flatten()
-    layers["fc"] = nn.Linear(inputs, classes)
-    return nn.Sequential(layers)
 
 
 def _find(name: str) -> Factory:
