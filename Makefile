@@ -30,7 +30,7 @@ lint: $(READY)
 	$(BIN)/mypy
 
 unit: $(READY)
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --dist loadfile
 
 test-slow: $(READY)  ## the tests that take minutes
 	$(BIN)/pytest -m slow

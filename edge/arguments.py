@@ -7,7 +7,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-__all__ = ["Parser", "address", "count", "existing_file", "existing_folder", "seconds"]
+__all__ = [
+    "Parser",
+    "address",
+    "count",
+    "existing_file",
+    "existing_folder",
+    "name",
+    "probability",
+    "seconds",
+]
 
 
 class Parser(argparse.ArgumentParser):
@@ -42,6 +51,24 @@ def seconds(text: str) -> float:
     if not 0 <= value < float("inf"):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 0")
     return value
+
+
+def probability(text: str) -> float:
+    """The type of a number of 0 to 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of 0 to 1")
+    return value
+
+
+def name(text: str) -> str:
+    """The type of a name: not empty."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("a name must not be empty")
+    return text
 
 
 def address(text: str) -> str:

@@ -13,11 +13,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import tempfile
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +26,9 @@ from torch import Tensor, nn
 
 from edge.blueprint import BundleError, Half, ModelSpec, black_image, build, skeleton
 from edge.bottlenecks.base import Bottleneck, Shape
-from edge.coding.frame import Handshake
 from edge.coding.tables import FrequencyTables
 from edge.graphs import modes_set
+from edge.halves import DeviceHalf, LoadedHalf, ServerHalf
 from edge.split import SplitModel, count_macs, parameters_of
 
 __all__ = [
@@ -40,6 +38,7 @@ __all__ = [
     "ModelSpec",
     "ServerHalf",
     "build",
+    "device_spec",
     "load_device",
     "load_server",
     "save",
@@ -49,92 +48,6 @@ __all__ = [
 FORMAT = 1
 
 _TABLES = "tables."
-
-
-@dataclass(frozen=True, eq=False)
-class _Half:
-    """What both halves say of their model."""
-
-    spec: ModelSpec
-    model_id: str  #: 16 hex digits, the same in both halves
-    bottleneck: Bottleneck | None
-    feature_shape: Shape  #: of one sample ahead of the bottleneck
-    target_shape: Shape  #: of one sample behind the bottleneck
-    fingerprint: bytes  #: of the bottleneck; empty for a local model
-    parameters: int  #: of this half
-    macs: int  #: of this half, for one sample
-    classes: int  #: length of the logits
-
-    def handshake(self, client: str = "", top: int = 1) -> Handshake:
-        """What this half opens a stream with, or expects of one."""
-        return Handshake(self.model_id, self.fingerprint, self.feature_shape, client=client, top=top)
-
-
-@dataclass(frozen=True, eq=False)
-class DeviceHalf(_Half):
-    """Head and encoder, ready to run."""
-
-    head: nn.Module
-
-    @property
-    def local(self) -> bool:
-        """Whether the whole network runs here, so that features are logits and nothing is sent."""
-        return self.bottleneck is None
-
-    @torch.inference_mode()
-    def features(self, images: Tensor) -> Tensor:
-        """Features [N, *feature_shape] of images [N, C, H, W] with values 0..1; logits if :attr:`local`.
-
-        Raises:
-            ValueError: images of another shape or not floating point.
-        """
-        if tuple(images.shape[1:]) != self.spec.input_shape or not images.is_floating_point():
-            expected = ("N", *self.spec.input_shape)
-            raise ValueError(
-                f"images {images.dtype} of shape {tuple(images.shape)}, expected floats of shape {expected}"
-            )
-        features: Tensor = self.head(images)
-        return features
-
-    @torch.inference_mode()
-    def encode(self, features: Tensor) -> list[bytes]:
-        """One payload for each sample of features [N, *feature_shape].
-
-        Raises:
-            ValueError: as the bottleneck's ``encode``.
-            RuntimeError: a local model, which sends nothing.
-        """
-        if self.bottleneck is None:
-            raise RuntimeError(f"model {self.spec.name!r} runs whole on the device: it has nothing to encode")
-        return self.bottleneck.encode(features)
-
-
-@dataclass(frozen=True, eq=False)
-class ServerHalf(_Half):
-    """Decoder and tail, ready to run."""
-
-    bottleneck: Bottleneck
-    tail: nn.Module
-
-    @property
-    def max_payload(self) -> int:
-        """Longest payload to accept, in bytes: four times the float32 image or features, and 4 KiB."""
-        return 16 * max(math.prod(self.spec.input_shape), math.prod(self.feature_shape)) + 4096
-
-    @torch.inference_mode()
-    def decode(self, payloads: Sequence[bytes]) -> Tensor:
-        """Features [N, *target_shape] of payloads.
-
-        Raises:
-            PayloadError: a payload that the device half cannot have made.
-        """
-        return self.bottleneck.decode(payloads)
-
-    @torch.inference_mode()
-    def predict(self, features: Tensor) -> Tensor:
-        """Logits [N, classes] of decoded features [N, *target_shape]."""
-        logits: Tensor = self.tail(features)
-        return logits
 
 
 def save(model: SplitModel, spec: ModelSpec, folder: Path, *, overwrite: bool = False) -> str:
@@ -184,6 +97,19 @@ def save(model: SplitModel, spec: ModelSpec, folder: Path, *, overwrite: bool = 
                 os.replace(old, folder)
             raise
     return model_id
+
+
+def device_spec(folder: Path) -> ModelSpec:
+    """What the device half of a bundle says of its model, without loading it.
+
+    Args:
+        folder: the bundle, or its ``device`` folder alone.
+
+    Raises:
+        BundleError: a missing or damaged file, the other half, or another format version.
+    """
+    spec: ModelSpec = _record(_found(Path(folder), "device"), "device")["spec"]
+    return spec
 
 
 def load_device(folder: Path) -> DeviceHalf:
@@ -343,7 +269,7 @@ def _loaded(folder: Path, half: Half) -> tuple[dict[str, Any], dict[str, Any]]:
             f"but {spec.bottleneck!r} of this installation {own.hex()}"
         )
     modules.eval().requires_grad_(False)
-    common = {key: record[key] for key in (f.name for f in fields(_Half)) if key != "bottleneck"}
+    common = {key: record[key] for key in (f.name for f in fields(LoadedHalf)) if key != "bottleneck"}
     return common, dict(modules.items())
 
 

@@ -1,6 +1,9 @@
 """The device: takes samples, runs the head, encodes, sends, and writes down what each sample cost.
 
 ``python -m edge.device --server HOST:PORT --model RUN/models/METHOD --samples FILE --out EVENTS.jsonl``
+
+``--as``, ``--level`` and ``--max-bytes`` belong to the ``--model`` before them, so that one bundle can be
+several rows of a table: ``--model DIR --as low --level 0 --model DIR --as high --level 7``.
 """
 
 from __future__ import annotations
@@ -10,9 +13,18 @@ import asyncio
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from edge.arguments import Parser, address, count, existing_file, existing_folder, seconds
+from edge.arguments import (
+    Parser,
+    address,
+    count,
+    existing_file,
+    existing_folder,
+    name,
+    probability,
+    seconds,
+)
 from edge.leash import Leash
 
 if TYPE_CHECKING:
@@ -37,6 +49,41 @@ def _shard(text: str) -> tuple[int, int]:
     return int(index), int(total)
 
 
+class _Model(argparse.Action):
+    """Adds to a list of models; what is chosen for each is gathered in ``chosen``, a dict for every model."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        setattr(namespace, self.dest, [*(getattr(namespace, self.dest) or []), values])
+        namespace.chosen = [*getattr(namespace, "chosen", []), {}]
+
+
+class _OfModel(argparse.Action):
+    """An option of the model that was named last: no two lists have to be kept in step."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, **settings: Any) -> None:
+        super().__init__(option_strings, dest, default=argparse.SUPPRESS, **settings)
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        chosen = getattr(namespace, "chosen", None)
+        if not chosen:
+            raise argparse.ArgumentError(self, "has to stand behind the --model that it is for")
+        if self.dest in chosen[-1]:
+            raise argparse.ArgumentError(self, "is given twice for one --model")
+        chosen[-1][self.dest] = values
+
+
 def _parser() -> Parser:
     parser = Parser(
         prog="python -m edge.device",
@@ -49,10 +96,34 @@ def _parser() -> Parser:
     add(
         "--model",
         type=existing_folder,
-        action="append",
+        action=_Model,
         required=True,
         metavar="DIR",
         help="a model bundle, or its device/ folder; several are run one after the other",
+    )
+    add(
+        "--as",
+        "--method",
+        dest="method",
+        type=name,
+        action=_OfModel,
+        metavar="NAME",
+        help="of the --model before it: its name in the events, in the place of its own",
+    )
+    add(
+        "--level",
+        type=count(0),
+        action=_OfModel,
+        metavar="N",
+        help="of the --model before it: the level at which it encodes, from 0 (default: the highest)",
+    )
+    add(
+        "--max-bytes",
+        type=count(1),
+        action=_OfModel,
+        metavar="B",
+        help="of the --model before it: encode each sample at the highest level, up to --level, whose "
+        "payload is at most B bytes; where even the lowest is longer nothing is sent",
     )
     add(
         "--samples",
@@ -118,6 +189,20 @@ def _parser() -> Parser:
         help="threads to compute with (default: %(default)s)",
     )
     add(
+        "--erase",
+        type=probability,
+        default=0.0,
+        metavar="P",
+        help="lose each packet of a payload with this probability on the way to the server",
+    )
+    add(
+        "--erase-seed",
+        type=count(0),
+        default=0,
+        metavar="S",
+        help="what is lost is drawn from this seed and the sample's number (default: %(default)s)",
+    )
+    add(
         "--leashed",
         action="store_true",
         help="for a program that runs devices: before each model print 'ready NAME' and wait for a line on "
@@ -130,6 +215,7 @@ def _parser() -> Parser:
 def _plan(options: argparse.Namespace) -> Plan:
     import grpc  # noqa: PLC0415  --help need not wait for it
 
+    from edge.sending import Erasure  # noqa: PLC0415
     from edge.session import Plan  # noqa: PLC0415
 
     return Plan(
@@ -141,21 +227,27 @@ def _plan(options: argparse.Namespace) -> Plan:
         interval_s=options.interval_ms / 1e3,
         warmup=options.warmup,
         credentials=grpc.ssl_channel_credentials(options.tls_ca.read_bytes()) if options.tls_ca else None,
+        erasure=Erasure(options.erase, options.erase_seed),
     )
 
 
 async def _run(options: argparse.Namespace, samples: Samples, plan: Plan, journal: Journal) -> list[Tally]:
-    from edge.bundle import load_device  # noqa: PLC0415
+    from edge.bundle import device_spec, load_device  # noqa: PLC0415
+    from edge.sending import Choice  # noqa: PLC0415
     from edge.session import run_model  # noqa: PLC0415
 
+    choices = [Choice(**chosen) for chosen in options.chosen]
+    names = [choice.method or device_spec(f).name for f, choice in zip(options.model, choices, strict=True)]
+    for twice in (one for one in names if names.count(one) > 1):
+        raise ValueError(f"two models would both be called {twice} in the events: name one of them with --as")
     fallback = None if options.fallback is None else load_device(options.fallback)
     leash = Leash() if options.leashed else None
     tallies = []
-    for folder in options.model:
+    for folder, choice in zip(options.model, choices, strict=True):
         half = load_device(folder)  # one at a time: a small board need not hold them all
         if leash is not None:
-            await asyncio.to_thread(leash.wait, half.spec.name)
-        tallies.append(await run_model(half, samples, plan, journal, fallback))
+            await asyncio.to_thread(leash.wait, choice.name(half))
+        tallies.append(await run_model(half, samples, plan, journal, fallback, choice))
     return tallies
 
 

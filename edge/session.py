@@ -16,9 +16,11 @@ from torch import Tensor
 
 from edge.bundle import DeviceHalf
 from edge.client import TailClient
+from edge.clock import Clock
 from edge.journal import Journal
 from edge.meter import Event, Outcome
 from edge.samples import Samples
+from edge.sending import Choice, Coded, Erasure
 from edge.stream import Delivery, StreamRecord
 
 if TYPE_CHECKING:
@@ -46,6 +48,9 @@ class Plan:
             ``total`` has the wait in it, which is no stage.
         warmup: times that the first sample is run, unrecorded, before the stream is opened.
         credentials: for TLS; plain TCP without.
+        erasure: packets that are lost on the way to the server. Events carry what a payload held before
+            (``ideal_bits``, ``payload_bytes``), and what crossed the socket after (``frame_bytes``,
+            ``wire_bytes``).
     """
 
     run: str
@@ -56,6 +61,7 @@ class Plan:
     interval_s: float = 0.0
     warmup: int = 3
     credentials: grpc.ChannelCredentials | None = None
+    erasure: Erasure = field(default_factory=Erasure)
 
 
 @dataclass(slots=True)
@@ -67,7 +73,12 @@ class Tally:
 
 
 async def run_model(
-    half: DeviceHalf, samples: Samples, plan: Plan, journal: Journal, fallback: DeviceHalf | None = None
+    half: DeviceHalf,
+    samples: Samples,
+    plan: Plan,
+    journal: Journal,
+    fallback: DeviceHalf | None = None,
+    choice: Choice = Choice(),  # noqa: B008  immutable
 ) -> Tally:
     """Run every sample until it is answered, answered by ``fallback``, or failed.
 
@@ -77,11 +88,14 @@ async def run_model(
     until its reply came, less the server's share (queue, decode, tail), and so has the way there and
     the way back. Reading the image is no part of any.
 
-    A sample on which the head or the encoder fails has failed, and the others go on.
+    A sample on which the head or the encoder fails has failed, and the others go on. One of which nothing
+    is sent, because no level fits ``choice.max_bytes`` or every packet was lost, goes to ``fallback`` or
+    has failed.
 
     Raises:
         JournalError: the events could not be written.
-        ValueError: images of another shape than the model's, or a model that needs a server without one.
+        ValueError: images of another shape than the model's, a model that needs a server without one, or
+            a choice that the model does not have.
     """
     for name, model in (("model", half), ("fallback model", fallback)):
         if model is not None and tuple(model.spec.input_shape) != samples.shape:
@@ -93,34 +107,23 @@ async def run_model(
         )
     if plan.server is None and not half.local:
         raise ValueError(f"model {half.spec.name} needs a tail server: --server HOST:PORT")
-    runner = _Runner(half, fallback, samples, plan, journal)
+    choice.check(half)
+    runner = _Runner(half, fallback, samples, plan, journal, choice)
     try:
         return await runner.run()
     finally:
         runner.executor.shutdown()
 
 
-@dataclass(slots=True)
-class _Clock:
-    """The stages of one sample, in readings of ``time.perf_counter``."""
-
-    began: float = field(default_factory=time.perf_counter)
-    spans: list[tuple[str, float, float]] = field(default_factory=list)
-    ended: float | None = None
-
-    def add(self, stage: str, start: float, duration: float) -> float:
-        """Note a stage; returns when it ended."""
-        self.spans.append((stage, start, duration))
-        return start + duration
-
-    def stop(self, at: float | None = None) -> None:
-        """The sample is final, now or at an earlier reading."""
-        self.ended = time.perf_counter() if at is None else at
-
-
 class _Runner:
     def __init__(
-        self, half: DeviceHalf, fallback: DeviceHalf | None, samples: Samples, plan: Plan, journal: Journal
+        self,
+        half: DeviceHalf,
+        fallback: DeviceHalf | None,
+        samples: Samples,
+        plan: Plan,
+        journal: Journal,
+        choice: Choice,
     ) -> None:
         self.executor = ThreadPoolExecutor(1, thread_name_prefix="head")
         self._half = half
@@ -128,6 +131,8 @@ class _Runner:
         self._samples = samples
         self._plan = plan
         self._journal = journal
+        self._choice = choice
+        self._method = choice.name(half)
         self._tally = Tally()
         self._epoch = time.time() - time.perf_counter()
         self._done = 0
@@ -138,7 +143,7 @@ class _Runner:
         for _ in range(self._plan.warmup):
             features = self._half.features(image)
             if not self._half.local:
-                self._half.encode(features)
+                self._encoded(features)
         if self._half.local:
             await self._each(self._locally)
         else:
@@ -161,12 +166,12 @@ class _Runner:
             self._tally.refused = client.refused
             await client.close()
 
-    async def _each(self, run_one: Callable[[int, Tensor, _Clock], Awaitable[None]]) -> None:
+    async def _each(self, run_one: Callable[[int, Tensor, Clock], Awaitable[None]]) -> None:
         slots = asyncio.Semaphore(self._plan.in_flight)
         first = time.perf_counter()
 
         async def one(position: int, image: Tensor, scheduled: float | None) -> None:
-            clock = _Clock() if scheduled is None else _Clock(scheduled)
+            clock = Clock() if scheduled is None else Clock(scheduled)
             try:
                 await run_one(position, image, clock)
             finally:
@@ -196,7 +201,7 @@ class _Runner:
 
     # One sample.
 
-    async def _locally(self, position: int, image: Tensor, clock: _Clock) -> None:
+    async def _locally(self, position: int, image: Tensor, clock: Clock) -> None:
         try:
             logits = await self._timed(clock, "head", self._half.features, image)
         except BaseException as error:
@@ -205,21 +210,31 @@ class _Runner:
         clock.stop()
         await self._finish(position, clock, "local", prediction=int(logits.argmax()))
 
-    async def _over(self, client: TailClient, position: int, image: Tensor, clock: _Clock) -> None:
+    async def _over(self, client: TailClient, position: int, image: Tensor, clock: Clock) -> None:
         if client.refused is not None:
             await self._alone(position, image, clock, f"refused by the server: {client.refused}")
             return
+        number = self._samples.number(position)
         try:
             features = await self._timed(clock, "head", self._half.features, image)
-            (payload,) = await self._timed(clock, "encode", self._half.encode, features)
+            coded = await self._timed(clock, "encode", self._encoded, features)
+            arriving = self._plan.erasure.passed(self._half, coded.payload, number)
         except BaseException as error:
             await self._finish(position, clock, "failed", detail=_told(error))
             return
-        delivery = await client.ask(self._samples.number(position), payload, self._plan.deadline_s)
+        payload = coded.payload
+        if payload is None or arriving is None:
+            why = "every packet was lost" if payload else coded.note
+            await self._alone(position, image, clock, why or "nothing to send")
+            return
+        delivery = await client.ask(number, arriving, self._plan.deadline_s)
         reply = delivery.reply
         if reply is not None and reply.code == 0 and reply.labels:
             _note_answer(clock, delivery, reply)
-            await self._finish(position, clock, "answered", payload, delivery, prediction=reply.labels[0])
+            label = reply.labels[0]
+            await self._finish(
+                position, clock, "answered", payload, delivery, prediction=label, detail=coded.note
+            )
             return
         why = delivery.detail or (f"refused by the server: {reply.error}" if reply else "no reply")
         clock.add("send", delivery.sent_at, time.perf_counter() - delivery.sent_at)
@@ -229,7 +244,7 @@ class _Runner:
         self,
         position: int,
         image: Tensor,
-        clock: _Clock,
+        clock: Clock,
         why: str,
         payload: bytes | None = None,
         delivery: Delivery | None = None,
@@ -248,7 +263,7 @@ class _Runner:
         label = int(logits.argmax())
         await self._finish(position, clock, "local", payload, delivery, prediction=label, detail=why)
 
-    async def _timed(self, clock: _Clock, stage: str, function: Callable[[Any], T], argument: Any) -> T:
+    async def _timed(self, clock: Clock, stage: str, function: Callable[[Any], T], argument: Any) -> T:
         def run(value: Any) -> tuple[float, float, T]:
             start = time.perf_counter()
             result = function(value)
@@ -264,12 +279,15 @@ class _Runner:
             return function(argument)
         return await asyncio.get_running_loop().run_in_executor(self.executor, function, argument)
 
+    def _encoded(self, features: Tensor) -> Coded:
+        return self._choice.encoded(self._half, features)
+
     # What is written down.
 
     async def _finish(
         self,
         position: int,
-        clock: _Clock,
+        clock: Clock,
         outcome: Outcome,
         payload: bytes | None = None,
         delivery: Delivery | None = None,
@@ -326,7 +344,7 @@ class _Runner:
     def _event(self, stage: str, start: float, duration: float, **rest: Any) -> Event:
         return Event(
             run=self._plan.run,
-            method=self._half.spec.name,
+            method=self._method,
             client=self._plan.client,
             stage=stage,
             start_s=start + self._epoch,
@@ -340,11 +358,11 @@ class _Runner:
         now = time.monotonic()
         if last or now - self._reported >= _PROGRESS_S:
             self._reported = now
-            text = f"{self._half.spec.name}: sample {self._done}/{len(self._samples)}"
+            text = f"{self._method}: sample {self._done}/{len(self._samples)}"
             print(text, file=sys.stderr, flush=True)
 
 
-def _note_answer(clock: _Clock, delivery: Delivery, reply: Downlink) -> None:
+def _note_answer(clock: Clock, delivery: Delivery, reply: Downlink) -> None:
     timing = reply.timing
     server = (("queue", timing.queue_us), ("decode", timing.decode_us), ("tail", timing.tail_us))
     way = delivery.received_at - delivery.sent_at - sum(us for _, us in server) / 1e6

@@ -117,6 +117,11 @@ class _PillowCodec(ImageCodec):
             raise PayloadError(f"not a {self.format} image: {error}") from error
         return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
 
+    @property
+    def constant_bytes(self) -> int:
+        """Size of a black image's file: headers, tables, and next to no pixels."""
+        return len(self.compress(np.zeros(self.input_shape, dtype=np.uint8)))
+
 
 @register("png")
 class Png(_PillowCodec):

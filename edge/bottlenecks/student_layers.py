@@ -57,8 +57,12 @@ def student_layers(
     """
     whole_number("channels", channels, 1)
     strides = _strides(input_shape, output_shape)
-    first, second = _widths("encoder_channels", encoder_channels or (4 * channels, 2 * channels))
-    third, fourth = _widths("decoder_channels", decoder_channels or (2 * output_shape[0], output_shape[0]))
+    if encoder_channels is None:
+        encoder_channels = (4 * channels, 2 * channels)
+    if decoder_channels is None:
+        decoder_channels = (2 * output_shape[0], output_shape[0])
+    first, second = _widths("encoder_channels", encoder_channels)
+    third, fourth = _widths("decoder_channels", decoder_channels)
     encoder = nn.Sequential(
         nn.Conv2d(input_shape[0], first, 5, strides[0], 2, bias=False),
         GDN1(first),

@@ -1,6 +1,6 @@
 """Integer frequency tables, the entropy coder on them, and the frame in which a payload travels."""
 
-from edge.coding.entropy import CodingError, EntropyCoder
+from edge.coding.entropy import CodingError, EntropyCoder, SymbolReader, SymbolWriter
 from edge.coding.frame import PROTOCOL, FrameError, Handshake, check_sample, checksum
 from edge.coding.tables import PRECISION, FrequencyTables
 
@@ -12,6 +12,8 @@ __all__ = [
     "FrameError",
     "FrequencyTables",
     "Handshake",
+    "SymbolReader",
+    "SymbolWriter",
     "check_sample",
     "checksum",
 ]

@@ -4,12 +4,18 @@ A range coder (``constriction``) codes the symbols channel by channel. A symbol 
 support is coded as the table's escape; what the escapes stand for follows behind the last channel
 (:mod:`edge.coding.escape`), so that every int32 symbol round-trips exactly.
 
+Where the table of a symbol depends on symbols before it, a payload is written and read in parts
+(:class:`SymbolWriter`, :class:`SymbolReader`): one stream, in which each part is complete, escapes and
+all, before the next begins.
+
 constriction turns floating-point weights into fixed-point frequencies in a way that is exact for
 weights ``frequency - 1``: their sum is its free weight, so that its scale is exactly 1. The
 frequencies that it codes with are hence those of the tables, on every machine.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import constriction
 import numpy as np
@@ -18,7 +24,7 @@ from numpy.typing import NDArray
 from edge.coding.escape import LENGTH_BITS, MAX_LENGTH, from_values, lengths_of, to_values
 from edge.coding.tables import FrequencyTables
 
-__all__ = ["CodingError", "EntropyCoder"]
+__all__ = ["CodingError", "EntropyCoder", "SymbolReader", "SymbolWriter"]
 
 _CHUNK = 16  # bits of an escaped value that are coded at a time
 _WORD = 32
@@ -53,16 +59,9 @@ class EntropyCoder:
             raise ValueError(
                 f"symbols {symbols.dtype}{list(symbols.shape)}, expected int32[{self.tables.channels}, n]"
             )
-        index = symbols - self._offsets
-        outside = (index < 0) | (index >= self._escapes)
-        escaped = bool(outside.any())
-        coded = (np.where(outside, self._escapes, index) if escaped else index).astype(np.int32)
         encoder = constriction.stream.queue.RangeEncoder()
-        for model, row in zip(self._models, coded, strict=True):
-            encoder.encode(row, model)
-        if escaped:
-            support = np.broadcast_to(self._escapes, index.shape)[outside]
-            _encode_escapes(encoder, to_values(index[outside], support))
+        counts = [symbols.shape[1]] * self.tables.channels
+        _encode_part(encoder, self._models, counts, symbols - self._offsets, self._escapes)
         return _shortest(encoder)
 
     def decode(self, payload: bytes, count: int) -> NDArray[np.int32]:
@@ -73,24 +72,183 @@ class EntropyCoder:
         Raises:
             CodingError: an empty payload, or bytes that no symbols are coded as.
         """
-        if not payload:
-            raise CodingError("empty payload")
-        words = np.frombuffer(payload + bytes(-len(payload) % 4), dtype=">u4").astype(np.uint32)
-        decoder = constriction.stream.queue.RangeDecoder(words)
-        index = np.empty((self.tables.channels, count), dtype=np.int64)
-        try:
-            for channel, model in enumerate(self._models):
-                index[channel] = decoder.decode(model, count)
-            outside = index == self._escapes
-            if outside.any():
-                support = np.broadcast_to(self._escapes, index.shape)[outside]
-                index[outside] = from_values(_decode_escapes(decoder, int(outside.sum())), support)
-        except AssertionError as error:  # constriction's word for data that no encoder produces
-            raise CodingError(f"not a payload of these tables: {error}") from error
-        symbols = index + self._offsets
-        if symbols.size and (symbols.min() < _INT32.min or symbols.max() > _INT32.max):
-            raise CodingError("not a payload of these tables: an escaped symbol beyond int32")
-        return symbols.astype(np.int32)
+        decoder = _opened(payload)
+        shape = (self.tables.channels, count)
+        index = _decode_part(decoder, self._models, [count] * shape[0], shape, self._escapes)
+        return _within_int32(index + self._offsets)
+
+    def writer(self) -> SymbolWriter:
+        """Writes one payload, part by part."""
+        return SymbolWriter(self)
+
+    def reader(self, payload: bytes) -> SymbolReader:
+        """Reads what :meth:`writer` wrote, part by part.
+
+        Raises:
+            CodingError: an empty payload.
+        """
+        return SymbolReader(self, payload)
+
+
+class _Groups:
+    """The order in which a part is coded: table by table, and within a table as the symbols come.
+
+    Args:
+        coder: has the tables.
+        tables: index of each symbol's table, int64 [n].
+
+    Raises:
+        ValueError: another shape or type, or an index that no table has.
+    """
+
+    def __init__(self, coder: EntropyCoder, tables: NDArray[np.int64]) -> None:
+        if tables.ndim != 1 or tables.dtype != np.int64:
+            raise ValueError(f"table indices {tables.dtype}{list(tables.shape)}, expected int64[n]")
+        last = coder.tables.channels - 1
+        if tables.size and not 0 <= tables.min() <= tables.max() <= last:
+            raise ValueError(f"table indices {tables.min()} to {tables.max()}, expected 0 to {last}")
+        sizes = np.bincount(tables, minlength=last + 1)
+        used = np.flatnonzero(sizes)
+        self.counts: list[int] = sizes[used].tolist()
+        self.models = [coder._models[table] for table in used]
+        self.order = np.argsort(tables, kind="stable")
+        by_table = tables[self.order]
+        self.offsets = coder._offsets[by_table, 0]
+        self.escapes = coder._escapes[by_table, 0]
+
+
+class SymbolWriter:
+    """Codes symbols, each under a table of its own choice, part by part into one payload.
+
+    >>> tables = FrequencyTables.from_probabilities([np.array([0.5, 0.5]), np.array([0.9])], [0, 7])
+    >>> coder = EntropyCoder(tables)
+    >>> writer = coder.writer()
+    >>> writer.put(np.array([0, 7, 1], dtype=np.int32), np.array([0, 1, 0]))
+    >>> reader = coder.reader(writer.payload())
+    >>> reader.take(np.array([0, 1, 0])).tolist()
+    [0, 7, 1]
+    """
+
+    def __init__(self, coder: EntropyCoder) -> None:
+        self._coder = coder
+        self._encoder = constriction.stream.queue.RangeEncoder()
+
+    def put(self, symbols: NDArray[np.int32], tables: NDArray[np.int64]) -> None:
+        """Code a part.
+
+        Args:
+            symbols: int32 [n].
+            tables: index of each symbol's table, int64 [n].
+
+        Raises:
+            ValueError: another shape or type, or an index that no table has.
+        """
+        if symbols.shape != tables.shape or symbols.dtype != np.int32:
+            raise ValueError(
+                f"symbols {symbols.dtype}{list(symbols.shape)}, expected int32{list(tables.shape)}"
+            )
+        groups = _Groups(self._coder, tables)
+        index = symbols[groups.order] - groups.offsets
+        _encode_part(self._encoder, groups.models, groups.counts, index, groups.escapes)
+
+    def payload(self) -> bytes:
+        """All parts so far. At least one byte, no padding."""
+        return _shortest(self._encoder)
+
+
+class SymbolReader:
+    """Decodes the parts of a payload in the order in which :class:`SymbolWriter` was given them."""
+
+    def __init__(self, coder: EntropyCoder, payload: bytes) -> None:
+        self._coder = coder
+        self._decoder = _opened(payload)
+
+    def take(self, tables: NDArray[np.int64]) -> NDArray[np.int32]:
+        """The symbols of the next part, int32 [n].
+
+        Damage may go unseen, but it never crashes.
+
+        Args:
+            tables: index of each symbol's table, int64 [n].
+
+        Raises:
+            CodingError: bytes that no symbols are coded as.
+            ValueError: another shape or type, or an index that no table has.
+        """
+        groups = _Groups(self._coder, tables)
+        index = _decode_part(self._decoder, groups.models, groups.counts, tables.shape, groups.escapes)
+        symbols = np.empty(len(tables), dtype=np.int32)
+        symbols[groups.order] = _within_int32(index + groups.offsets)
+        return symbols
+
+
+def _encode_part(
+    encoder: constriction.stream.queue.RangeEncoder,
+    models: Sequence[object],
+    counts: Sequence[int],
+    index: NDArray[np.int64],
+    escapes: NDArray[np.int64],
+) -> None:
+    """Code table indices, and the escapes among them behind them.
+
+    Args:
+        encoder: takes them.
+        models: one for each group of indices.
+        counts: size of each group.
+        index: the groups one behind the other, in any shape.
+        escapes: index of the escape, of a shape that broadcasts to that of ``index``.
+    """
+    outside = (index < 0) | (index >= escapes)
+    escaped = bool(outside.any())
+    coded = (np.where(outside, escapes, index) if escaped else index).astype(np.int32).reshape(-1)
+    start = 0
+    for model, count in zip(models, counts, strict=True):
+        encoder.encode(coded[start : start + count], model)
+        start += count
+    if escaped:
+        support = np.broadcast_to(escapes, index.shape)[outside]
+        _encode_escapes(encoder, to_values(index[outside], support))
+
+
+def _decode_part(
+    decoder: constriction.stream.queue.RangeDecoder,
+    models: Sequence[object],
+    counts: Sequence[int],
+    shape: tuple[int, ...],
+    escapes: NDArray[np.int64],
+) -> NDArray[np.int64]:
+    """The inverse of :func:`_encode_part`: indices of the given shape.
+
+    Raises:
+        CodingError: bytes that no symbols are coded as.
+    """
+    flat = np.empty(sum(counts), dtype=np.int64)
+    index = flat.reshape(shape)
+    start = 0
+    try:
+        for model, count in zip(models, counts, strict=True):
+            flat[start : start + count] = decoder.decode(model, count)
+            start += count
+        outside = index == escapes
+        if outside.any():
+            support = np.broadcast_to(escapes, shape)[outside]
+            index[outside] = from_values(_decode_escapes(decoder, int(outside.sum())), support)
+    except AssertionError as error:  # constriction's word for data that no encoder produces
+        raise CodingError(f"not a payload of these tables: {error}") from error
+    return index
+
+
+def _opened(payload: bytes) -> constriction.stream.queue.RangeDecoder:
+    if not payload:
+        raise CodingError("empty payload")
+    words = np.frombuffer(payload + bytes(-len(payload) % 4), dtype=">u4").astype(np.uint32)
+    return constriction.stream.queue.RangeDecoder(words)
+
+
+def _within_int32(symbols: NDArray[np.int64]) -> NDArray[np.int32]:
+    if symbols.size and (symbols.min() < _INT32.min or symbols.max() > _INT32.max):
+        raise CodingError("not a payload of these tables: an escaped symbol beyond int32")
+    return symbols.astype(np.int32)
 
 
 def _encode_escapes(encoder: constriction.stream.queue.RangeEncoder, values: NDArray[np.int64]) -> None:

@@ -93,13 +93,35 @@ class FrequencyTables:
             distance (see :class:`edge.coding.entropy.EntropyCoder`).
         """
         costs = np.empty(symbols.shape, dtype=np.float64)
-        for channel, (row, information) in enumerate(zip(symbols, self._information, strict=True)):
-            escape = len(information) - 1
-            index = row.astype(np.int64) - int(self.offsets[channel])
-            outside = (index < 0) | (index >= escape)
-            costs[channel] = information[np.where(outside, escape, index)]
-            if outside.any():
-                costs[channel, outside] += escape_bits(index[outside], escape)
+        for channel, row in zip(range(self.channels), symbols, strict=True):
+            costs[channel] = self._costs(channel, row)
+        return costs
+
+    def bits_under(self, symbols: IntArray, tables: NDArray[np.int64]) -> NDArray[np.float64]:
+        """As :meth:`bits`, where each symbol has a table of its own choice.
+
+        Args:
+            symbols: int32 [n].
+            tables: index of each symbol's table, int64 [n].
+
+        Returns:
+            float64 [n].
+        """
+        costs = np.empty(symbols.shape, dtype=np.float64)
+        for table in np.unique(tables):
+            members = tables == table
+            costs[members] = self._costs(int(table), symbols[members])
+        return costs
+
+    def _costs(self, table: int, symbols: IntArray) -> NDArray[np.float64]:
+        """Bits of symbols [n] under one table."""
+        information = self._information[table]
+        escape = len(information) - 1
+        index = symbols.astype(np.int64) - int(self.offsets[table])
+        outside = (index < 0) | (index >= escape)
+        costs: NDArray[np.float64] = information[np.where(outside, escape, index)]
+        if outside.any():
+            costs[outside] += escape_bits(index[outside], escape)
         return costs
 
     @cached_property

@@ -9,7 +9,12 @@ from edge import backbones
 from edge.backbones import registry
 from edge.split import cut, parameters_of
 
-SHAPES = {"digits-cnn": (1, 8, 8), "protonet-conv4": (1, 28, 28), "resnet-cifar": (3, 32, 32), "resnet18-32": (3, 32, 32)}
+SHAPES = {
+    "digits-cnn": (1, 8, 8),
+    "protonet-conv4": (1, 28, 28),
+    "resnet-cifar": (3, 32, 32),
+    "resnet18-32": (3, 32, 32),
+}
 
 
 def test_every_registered_network_has_a_shape_here():
@@ -70,9 +75,7 @@ def test_skeleton_has_the_state_of_the_network_but_no_values():
 
 
 def test_unknown_name_lists_what_there_is():
-    with pytest.raises(
-        LookupError, match=r"'resnet'.*digits-cnn, protonet-conv4, resnet-cifar, resnet18-32, torchvision:NAME"
-    ):
+    with pytest.raises(LookupError, match=r"'resnet'.*digits-cnn, .*, resnet18-32, torchvision:NAME"):
         backbones.create("resnet")
 
 

@@ -42,8 +42,8 @@ def spoilt(monkeypatch, half, method, condition, spoil):
     """Let ``half.method`` end in ``spoil`` for arguments that meet a condition."""
     kept = getattr(type(half), method)
 
-    def call(self, value):
-        return spoil(self, value) if self is half and condition(value) else kept(self, value)
+    def call(self, value, *rest):
+        return spoil(self, value) if self is half and condition(value) else kept(self, value, *rest)
 
     monkeypatch.setattr(type(half), method, call)
 

@@ -108,6 +108,94 @@ def test_symbols_of_another_shape_or_type_are_refused() -> None:
         coder.encode(np.zeros((3, 2), dtype=np.int32))
 
 
+def parts_of(
+    generator: np.random.Generator, tables: FrequencyTables, count: int, spread: float
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Up to ``count`` parts: symbols and the table of each."""
+    parts = []
+    for _ in range(count):
+        chosen = generator.integers(0, tables.channels, int(generator.integers(0, 30)))
+        drawn = generator.normal(0, spread, len(chosen)).round().clip(INT32.min, INT32.max)
+        parts.append((drawn.astype(np.int32), chosen))
+    return parts
+
+
+@settings(max_examples=200)
+@given(
+    st.integers(0, 2**32 - 1),
+    st.integers(1, 6),
+    st.integers(1, 4),
+    st.sampled_from([0.3, 2.0, 30.0, 1e5, 1e12]),
+)
+def test_parts_round_trip_and_cost_what_they_say(seed: int, channels: int, count: int, spread: float) -> None:
+    generator = np.random.default_rng(seed)
+    tables = laplacian_tables(generator, channels)
+    coder = EntropyCoder(tables)
+    parts = parts_of(generator, tables, count, spread)
+    writer = coder.writer()
+    for symbols, chosen in parts:
+        writer.put(symbols, chosen)
+    payload = writer.payload()
+    reader = coder.reader(payload)
+    # Each part comes back before anything is known of the next: escapes stand behind their own part.
+    for symbols, chosen in parts:
+        assert np.array_equal(reader.take(chosen), symbols)
+    ideal = sum(tables.bits_under(*part).sum() for part in parts) / 8
+    assert len(payload) <= ideal + 8 + 0.001 * ideal
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from([1.0, 1e9]))
+def test_a_single_part_of_rows_is_what_encode_writes(seed: int, spread: float) -> None:
+    generator = np.random.default_rng(seed)
+    coder = EntropyCoder(laplacian_tables(generator, 4))
+    drawn = generator.normal(0, spread, (4, 9)).round().clip(INT32.min, INT32.max)
+    symbols = drawn.astype(np.int32)
+    writer = coder.writer()
+    writer.put(symbols.reshape(-1), np.repeat(np.arange(4), 9))
+    assert writer.payload() == coder.encode(symbols)
+    # The order of symbols under different tables is free: it is the tables that order them.
+    writer = coder.writer()
+    writer.put(symbols.T.reshape(-1), np.tile(np.arange(4), 9))
+    assert writer.payload() == coder.encode(symbols)
+
+
+def test_bits_under_chosen_tables_are_those_of_rows() -> None:
+    generator = np.random.default_rng(7)
+    tables = laplacian_tables(generator, 3)
+    symbols = generator.normal(0, 60, (3, 50)).round().astype(np.int32)
+    found = tables.bits_under(symbols.reshape(-1), np.repeat(np.arange(3), 50))
+    assert np.array_equal(found.reshape(3, 50), tables.bits(symbols))
+
+
+@given(st.binary(min_size=1, max_size=200), st.integers(0, 30))
+def test_arbitrary_bytes_are_read_in_parts_or_refused(payload: bytes, count: int) -> None:
+    reader = EntropyCoder(laplacian_tables(np.random.default_rng(1), 4)).reader(payload)
+    chosen = np.arange(count) % 4
+    try:
+        taken = [reader.take(chosen), reader.take(chosen[::-1].copy())]
+    except CodingError:
+        return
+    assert all(symbols.shape == (count,) and symbols.dtype == np.int32 for symbols in taken)
+
+
+def test_parts_of_another_shape_type_or_table_are_refused() -> None:
+    coder = EntropyCoder(laplacian_tables(np.random.default_rng(1), 4))
+    zeros = np.zeros(2, dtype=np.int32)
+    for symbols, chosen, says in [
+        (np.zeros(2), np.zeros(2, dtype=np.int64), r"float64\[2\], expected int32\[2\]"),
+        (zeros, np.zeros(3, dtype=np.int64), r"int32\[2\], expected int32\[3\]"),
+        (zeros, np.zeros(2), r"table indices float64\[2\], expected int64\[n\]"),
+        (zeros, np.array([0, 4]), "table indices 0 to 4, expected 0 to 3"),
+        (zeros, np.array([-1, 0]), "table indices -1 to 0, expected 0 to 3"),
+    ]:
+        with pytest.raises(ValueError, match=says):
+            coder.writer().put(symbols, chosen)
+    with pytest.raises(ValueError, match="0 to 4"):
+        coder.reader(b"a").take(np.array([0, 4]))
+    with pytest.raises(CodingError, match="empty"):
+        coder.reader(b"")
+
+
 def golden_cases() -> list[tuple[str, FrequencyTables, np.ndarray]]:
     cases = []
     for seed, spread in [(1, 1.0), (2, 4.0), (3, 1e9)]:
