@@ -1,11 +1,12 @@
-"""The command line: ``fedsim run``, ``fedsim list``."""
+"""The command line: ``fedsim run``, ``fedsim sweep``, ``fedsim list``."""
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from types import FrameType
@@ -17,6 +18,7 @@ from rich.table import Table
 
 from fedsim import __version__
 from fedsim.errors import FedsimError
+from fedsim.plugins import importable
 
 __all__ = ["app", "main"]
 
@@ -78,7 +80,7 @@ def run(
     Exit codes: 0 done, 1 the run failed, 2 the scenario, the data or the arguments are wrong,
     130 interrupted, 143 terminated (SIGTERM).
     """
-    with _reported():
+    with _reported(), importable(file):
         from fedsim.scenario import load  # noqa: PLC0415  (torch and all that trains; --help shall be instant)
 
         scenario = load(file, overrides or (), seed)
@@ -91,6 +93,92 @@ def run(
         else:
             files = sorted(path.name for path in folder.iterdir() if path.is_file())
             typer.echo(f"Results in {folder}: {', '.join(files)}")
+
+
+@app.command()
+def sweep(
+    files: Annotated[list[Path], typer.Argument(help="Scenario files (YAML).", metavar="FILE...")],
+    *,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Replace a value in each file. Repeatable."),
+    ] = None,
+    seeds: Annotated[
+        str | None,
+        typer.Option(metavar="N,N,...", help="Replace the scenario's seeds.", show_default="its seeds"),
+    ] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Worker processes, of one thread each.", show_default="one a core"),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of the sweep; of several, a folder for each in it.",
+            show_default="sweeps/NAME",
+            metavar="DIR",
+        ),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace points that were made for another scenario.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print the folders and nothing else.")] = False,
+    anchor: Annotated[
+        str | None,
+        typer.Option(metavar="FAMILY", help="What the others are compared with.", show_default="factorized"),
+    ] = None,
+) -> None:
+    """Make every point of the sweep in each YAML FILE, at every seed, and compare them.
+
+    What is made already is skipped, and what was interrupted or killed goes on where it was.
+
+    Exit codes: 0 done, 1 points failed, 2 a scenario, the data or the arguments are wrong,
+    130 interrupted, 143 terminated (SIGTERM).
+    """
+    with _reported(), importable(*files):
+        from fedsim.errors import OutputError, SweepError  # noqa: PLC0415
+        from fedsim.scenario import load  # noqa: PLC0415
+
+        chosen = None if seeds is None else _seeds(seeds)
+        scenarios = [load(file, overrides or ()) for file in files]
+        if len({scenario.name for scenario in scenarios}) < len(scenarios):
+            raise OutputError("two files have the same name: in them; each needs a folder of its own")
+
+        from fedsim.sweep.run import sweep as run_sweep  # noqa: PLC0415
+
+        failures = []
+        for scenario in scenarios:
+            try:
+                folder = run_sweep(
+                    scenario,
+                    out / scenario.name if out is not None and len(scenarios) > 1 else out,
+                    _console(quiet),
+                    seeds=chosen or scenario.seeds or (scenario.seed,),
+                    jobs=jobs or _cores(),
+                    force=force,
+                    quiet=quiet,
+                    anchor=anchor,
+                )
+            except SweepError as error:
+                failures.append(str(error))
+            else:
+                typer.echo(folder if quiet else f"Results in {folder}")
+        if failures:
+            raise SweepError("\n".join(failures))
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    words = [word.strip() for word in text.split(",")]
+    if not all(word.isascii() and word.isdigit() and int(word) < 2**32 for word in words):
+        raise typer.BadParameter(f"{text!r} is no list of whole numbers, such as 1,2,3", param_hint="--seeds")
+    if len(set(map(int, words))) < len(words):
+        raise typer.BadParameter(f"{text!r} has a seed twice", param_hint="--seeds")
+    return tuple(map(int, words))
+
+
+def _cores() -> int:
+    """Logical processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @app.command("list")
@@ -114,13 +202,19 @@ def _console(quiet: bool = False) -> Console:
 
 
 def _bottlenecks() -> dict[str, str]:
-    """First lines of their documentation; of a plug-in that cannot be imported, where it comes from."""
-    from edge.bottlenecks import available, find  # noqa: PLC0415
+    """First lines of their documentation, and where they come from; of what cannot be used, why."""
+    from rich.markup import escape  # noqa: PLC0415
 
-    titles = available()
-    for name in titles:
-        with suppress(Exception):  # importing the code of others can raise anything
-            titles[name] = (find(name).__doc__ or titles[name]).partition("\n")[0].replace("``", "")
+    from edge.bottlenecks import find, origins  # noqa: PLC0415
+
+    titles: dict[str, str] = {}
+    for known in origins():
+        try:
+            title = (find(known.name).__doc__ or "Says nothing of itself.").strip().partition("\n")[0]
+        except (Exception, SystemExit) as error:  # importing the code of others can raise anything
+            title = f"cannot be used: {error or type(error).__name__}"
+        titles.setdefault(known.name, escape(title.replace("``", "")))
+        titles[known.name] += f"\n[dim]{escape(str(known))}[/dim]"
     return titles
 
 

@@ -16,6 +16,7 @@ __all__ = [
     "Problem",
     "RunExistsError",
     "ScenarioError",
+    "SweepError",
     "TrainingError",
 ]
 
@@ -54,6 +55,12 @@ class TrainingError(FedsimError):
 
 class EngineError(FedsimError):
     """The engine could not carry the scenario out."""
+
+    exit_code = 1
+
+
+class SweepError(FedsimError):
+    """Points of a sweep that failed. The message names each and repeats what it failed of."""
 
     exit_code = 1
 

@@ -34,6 +34,10 @@ class Task:
         """Go on to ``completed`` steps in all."""
         self._progress.update(self._id, completed=completed)
 
+    def remove(self) -> None:
+        """Take the bar away."""
+        self._progress.remove_task(self._id)
+
 
 class Display:
     """Progress bars on a console; silent where ``quiet`` is set or the console is no terminal."""
@@ -48,7 +52,7 @@ class Display:
             TimeRemainingColumn(),
             TextColumn("{task.fields[figures]}", style="dim"),
             console=self.console,
-            disable=quiet,
+            disable=quiet or not self.console.is_terminal,
         )
 
     @contextmanager
@@ -58,8 +62,12 @@ class Display:
             yield self
 
     @contextmanager
-    def task(self, description: str, total: int) -> Iterator[Task]:
-        """A bar of ``total`` steps, filled while inside."""
+    def task(self, description: str, total: int, *, keep: bool = True) -> Iterator[Task]:
+        """A bar of ``total`` steps, filled while inside; taken away behind it unless it is to be kept."""
         task = Task(self._progress, description, total)
-        yield task
-        task.reach(total)
+        try:
+            yield task
+            task.reach(total)
+        finally:
+            if not keep:
+                task.remove()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from fedsim.errors import OutputError, RunExistsError
 
-__all__ = ["SUMMARY", "run_folder"]
+__all__ = ["SUMMARY", "checkpoints_of", "run_folder"]
 
 SUMMARY = "summary.json"
 
@@ -27,6 +27,8 @@ def run_folder(out: Path, *, force: bool = False) -> Iterator[Path]:
         .NAME.lock       held while a run writes
         .NAME.partial    the work folder; what a killed run left in it is removed by the next one
         .NAME.old        the finished run while its successor takes its place
+
+    What is to outlive a kill, so that the next run can go on, belongs in :func:`checkpoints_of`.
 
     A finished run is replaced only when ``force`` is set, and only once its successor is complete. One
     that was on its way out when the machine went down is put back.
@@ -55,6 +57,12 @@ def run_folder(out: Path, *, force: bool = False) -> Iterator[Path]:
         except BaseException:
             shutil.rmtree(work, ignore_errors=True)
             raise
+
+
+def checkpoints_of(out: Path) -> Path:
+    """The folder ``.NAME.checkpoints`` beside a run's, for trainings that are not finished."""
+    real = Path(os.path.realpath(out))
+    return real.with_name(f".{real.name}.checkpoints")
 
 
 class _MisplacedError(Exception):

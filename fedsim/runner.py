@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import importlib
 import json
+import shutil
 import time
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import yaml
 from rich.console import Console
@@ -16,16 +19,33 @@ from safetensors.numpy import save_file
 from fedsim import data
 from fedsim.data import Dataset
 from fedsim.engines.plan import DevicePlan, Engine, RunPlan
-from fedsim.errors import ScenarioError
+from fedsim.errors import EngineError, OutputError, ScenarioError
+from fedsim.inputs import inputs_of
 from fedsim.measure import ledger, plots, table
-from fedsim.measure.summary import Summary, summarise
+from fedsim.measure.schema import Task
+from fedsim.measure.summary import ModelCost, Summary, summarise
 from fedsim.models import Model, Workshop
 from fedsim.progress import Display
-from fedsim.run_folder import SUMMARY, run_folder
+from fedsim.run_folder import SUMMARY, checkpoints_of, run_folder
 from fedsim.scenario import ENGINES, LOCAL, Baseline, Scenario
 from fedsim.scenario_checks import fleet_problem
 
-__all__ = ["run"]
+__all__ = ["Equipment", "perform", "run"]
+
+
+@dataclass(frozen=True)
+class Equipment:
+    """What runs may share, and where what outlives them is kept.
+
+    Args:
+        dataset: the scenario's data set, where it has been read already.
+        checkpoints: folder for trainings that are not finished; by default beside the run's.
+        teachers: folder for trained uncut networks; by default each run trains its own.
+    """
+
+    dataset: Dataset | None = None
+    checkpoints: Path | None = None
+    teachers: Path | None = None
 
 
 def run(scenario: Scenario, out: Path | None, force: bool, console: Console, *, quiet: bool = False) -> Path:
@@ -45,23 +65,10 @@ def run(scenario: Scenario, out: Path | None, force: bool, console: Console, *, 
     Raises:
         FedsimError: nothing is left behind then.
     """
-    started = time.monotonic()
     out = Path("runs") / f"{scenario.name}-{scenario.seed}" if out is None else out
-    with run_folder(out, force=force) as work:
-        display = Display(console, quiet=quiet)
-        dataset = data.load(scenario.data.name)
-        if problem := fleet_problem(scenario, len(dataset.x_test)):
-            raise ScenarioError(scenario.name, [problem])
-        with display.live():
-            workshop = Workshop(dataset, scenario.seed, work / "models", display)
-            models = _make_models(scenario, workshop)
-            fallback = _fallback(scenario, models, workshop)
-            plan = _plan(scenario, dataset, models, fallback, out.resolve().name, work)
-            engine: Engine = importlib.import_module(ENGINES[scenario.engine].module).run
-            with display.task("streaming the test set", plan.total_samples) as task:
-                mended = engine(plan, task.reach)
-        summary = _conclude(scenario, models, plan, work, started)
-        plan.samples.unlink()
+    display = Display(console, quiet=quiet)
+    with display.live():
+        summary, mended = perform(scenario, scenario.points(), out, force, display)
     for remark in mended:
         console.print(f"Note: {remark}.")
     if not quiet:
@@ -69,10 +76,79 @@ def run(scenario: Scenario, out: Path | None, force: bool, console: Console, *, 
     return out
 
 
-def _make_models(scenario: Scenario, workshop: Workshop) -> list[Model]:
-    """All models, in the order of the rows: baselines, then the sweep."""
-    baselines = [workshop.baseline(scenario, baseline) for baseline in scenario.baselines]
-    return baselines + [workshop.trained(point, setting) for setting, point in scenario.points()]
+def perform(
+    scenario: Scenario,
+    points: Sequence[tuple[Mapping[str, Any], Scenario]],
+    out: Path,
+    force: bool,
+    display: Display,
+    equipment: Equipment = Equipment(),
+) -> tuple[Summary, list[str]]:
+    """Run the baselines of a scenario and these points of its sweep.
+
+    A training that is interrupted or killed goes on where it was when the same is run again; what an
+    error ends begins again.
+
+    Args:
+        scenario: what the points have in common.
+        points: from :meth:`Scenario.points`: what names each, and the scenario there.
+        out: the run folder.
+        force: replace a finished run.
+        display: shows the progress.
+        equipment: what runs share.
+
+    Returns:
+        the summary, and what went wrong and was mended.
+    """
+    started = time.monotonic()
+    checkpoints = equipment.checkpoints or checkpoints_of(out)
+    with run_folder(out, force=force) as work, _kept_for_later(checkpoints):
+        dataset = equipment.dataset or data.load(scenario.data.name)
+        if problem := fleet_problem(scenario, len(dataset.x_test)):
+            raise ScenarioError(scenario.name, [problem])
+        workshop = Workshop(
+            dataset,
+            scenario.seed,
+            work / "models",
+            display,
+            checkpoints=checkpoints,
+            teachers=equipment.teachers,
+            device=scenario.training.device,
+            precision=scenario.training.precision,
+        )
+        inputs = inputs_of(dataset, [scenario], [point for _, point in points])
+        models = _make_models(scenario, points, workshop)
+        fallback = _fallback(scenario, models, workshop)
+        plan = _plan(scenario, dataset, models, fallback, out.resolve().name, work)
+        engine: Engine = importlib.import_module(ENGINES[scenario.engine].module).run
+        with display.task("streaming the test set", plan.total_samples) as task:
+            mended = engine(plan, task.reach)
+        summary = _conclude(scenario, models, plan, work, inputs, started)
+        plan.samples.unlink()
+    return summary, mended
+
+
+@contextmanager
+def _kept_for_later(checkpoints: Path) -> Iterator[None]:
+    """Keep the checkpoints of a run that ends for no reason in its training: interrupted, or a full disk."""
+    try:
+        yield
+    except (OSError, OutputError, EngineError):
+        raise
+    except Exception:
+        shutil.rmtree(checkpoints, ignore_errors=True)
+        raise
+    shutil.rmtree(checkpoints, ignore_errors=True)
+
+
+def _make_models(
+    scenario: Scenario, points: Sequence[tuple[Mapping[str, Any], Scenario]], workshop: Workshop
+) -> list[Model]:
+    """All models, in the order of the rows: baselines, then the points."""
+    models = [workshop.baseline(scenario, baseline) for baseline in scenario.baselines]
+    for setting, point in points:
+        models += workshop.trained(point, setting)
+    return models
 
 
 def _plan(
@@ -91,6 +167,8 @@ def _plan(
             in_flight=group.in_flight,
             deadline_s=group.deadline_s,
             fallback=fallback if group.fallback else None,
+            erasure=group.erasure,
+            erasure_seed=scenario.seed,
         )
         for number, group in enumerate(group for group in scenario.fleet for _ in range(group.count))
     ]
@@ -116,7 +194,12 @@ def _fallback(scenario: Scenario, models: Sequence[Model], workshop: Workshop) -
 
 
 def _conclude(
-    scenario: Scenario, models: Sequence[Model], plan: RunPlan, work: Path, started: float
+    scenario: Scenario,
+    models: Sequence[Model],
+    plan: RunPlan,
+    work: Path,
+    inputs: Mapping[str, str],
+    started: float,
 ) -> Summary:
     """Ledger, then everything that derives from it; the summary comes last."""
     events = ledger.read_events(plan.events)
@@ -129,8 +212,24 @@ def _conclude(
     (work / "scenario.yaml").write_text(yaml.safe_dump(scenario.resolved(), sort_keys=False))
     history = {model.method.name: [asdict(epoch) for epoch in model.history] for model in models}
     (work / "training.json").write_text(json.dumps(history, indent=1))
-    costs = {model.method.name: model.cost for model in models}
-    summary = summarise(records, scenario.resolved(), scenario.seed, costs, order, time.monotonic() - started)
+    costs = {model.method.name: _cost(scenario, model) for model in models}
+    duration = time.monotonic() - started
+    summary = summarise(records, scenario.resolved(), scenario.seed, costs, order, duration, inputs)
     plots.plot_tradeoff(summary, work / "tradeoff.png")
     summary.write(work / SUMMARY)
     return summary
+
+
+def _cost(scenario: Scenario, model: Model) -> ModelCost:
+    """What the ledger does not know of a row."""
+    lost = sum(group.count * group.erasure for group in scenario.fleet) / scenario.devices
+    return replace(
+        model.cost,
+        level=model.method.level,
+        erasure=lost or None,
+        remarks=tuple(model.remarks),
+        tasks={
+            task.name: Task(metric=task.metric, value=task.value, interval=task.interval)
+            for task in model.tasks
+        },
+    )

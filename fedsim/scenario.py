@@ -7,20 +7,37 @@ A scenario is validated whole before anything runs::
 
 from __future__ import annotations
 
-import itertools
-import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError
 
-from fedsim import data
 from fedsim.errors import Problem, ScenarioError
-from fedsim.scenario_problems import problems_of, unknown
+from fedsim.scenario_problems import problems_of
+from fedsim.scenario_sections import (
+    ENGINES,
+    LOCAL,
+    OF_THE_RECIPE,
+    Baseline,
+    BatchSection,
+    BottleneckSection,
+    DataSection,
+    Engine,
+    EngineInfo,
+    FleetGroup,
+    ModelSection,
+    Name,
+    Section,
+    Seed,
+    ServerSection,
+    TrainingSection,
+    label_of,
+)
 from fedsim.scenario_source import SourceError, lookup, parse_override, read, with_value
+from fedsim.sweep import grid
 
 __all__ = [
     "ENGINES",
@@ -40,176 +57,28 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True)
-class EngineInfo:
-    """What is known of an engine before it is loaded."""
-
-    module: str
-    title: str  #: one line for people
-    most_devices: int  #: devices that one run may have
-
-
-#: Engines by name.
-ENGINES = {
-    "processes": EngineInfo(
-        module="fedsim.engines.processes",
-        title="A tail server process and a process for each device, at most 64, on loopback.",
-        most_devices=64,
-    )
-}
-#: The baseline that runs the whole network on the device.
-LOCAL = "local"
-#: Sections in which a sweep may change a key: they decide which model is trained, and nothing else.
-SWEPT_SECTIONS = ("model", "training")
-#: Options that set the rate of a codec without learning, for plots and labels.
-_RATE_OPTIONS = ("quality", "bits")
 _MOST_POINTS = 1000
-_IN_SWEEP = "in the sweep"
-
 
 _T = TypeVar("_T")
 
-
-def _known_data(name: str) -> str:
-    if name not in data.available():
-        raise ValueError(unknown("data set", name, data.available()))
-    return name
+SweepGrid = dict[str, Annotated[list[Any], Field(min_length=1)]]
 
 
-def _known_engine(name: str) -> str:
-    if name not in ENGINES:
-        raise ValueError(unknown("engine", name, ENGINES))
-    return name
-
-
-Count = Annotated[int, Field(strict=True, ge=1, le=1_000_000)]
-Positive = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
-NotNegative = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
-Name = Annotated[str, Field(min_length=1)]
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class _Options(_Section):
-    """A name, and beside it the options that only the named class knows; they are checked against it."""
-
-    model_config = ConfigDict(extra="allow", frozen=True)
-
-    name: Name
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """Arguments for the constructor of the bottleneck."""
-        return dict(self.model_extra or {})
-
-    @property
-    def rate(self) -> float | None:
-        """The option that sets the rate (quality, bits), where one is given."""
-        return next((float(self.options[key]) for key in _RATE_OPTIONS if key in self.options), None)
-
-
-class DataSection(_Section):
-    """The data set, by a name of :func:`fedsim.data.available`."""
-
-    name: Annotated[str, AfterValidator(_known_data)]
-
-
-class BottleneckSection(_Options):
-    """What stands at the cut, and the options of its constructor.
-
-    ``beta`` is the weight of the rate in training, in units of distortion a bit: a learned bottleneck
-    needs it, any other has none.
-    """
-
-    beta: NotNegative | None = None
-
-    @property
-    def rate(self) -> float | None:
-        """``beta`` or, of a bottleneck without learning, the option that sets the rate."""
-        return super().rate if self.beta is None else self.beta
-
-
-class ModelSection(_Section):
-    """The network, and where it is cut.
-
-    ``cut`` names the layer behind whose output the server goes on; ``entry`` the layer at whose output
-    the device's part ends. What lies between them the bottleneck replaces; by default nothing does.
-    """
-
-    backbone: Name
-    backbone_arguments: dict[str, Any] = {}
-    cut: Name
-    entry: Name | None = None
-    bottleneck: BottleneckSection
-
-
-class TrainingSection(_Section):
-    """How teacher and bottleneck are trained; ``epochs`` and ``learning_rates`` are of its two stages."""
-
-    recipe: Name = "entropic-student"
-    teacher_epochs: Count = 30
-    epochs: tuple[Count, Count] = (20, 10)
-    batch_size: Count = 64
-    teacher_learning_rate: Positive = 1e-3
-    learning_rates: tuple[Positive, Positive] = (1e-3, 1e-3)
-
-
-class Baseline(_Options):
-    """Another way of running the same task: ``local`` or a bottleneck without learning, with its options."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _named(cls, value: Any) -> Any:
-        return {"name": value} if isinstance(value, str) else value
-
-    @property
-    def label(self) -> str:
-        """Name of the row: the name and, where there are any, the options' values."""
-        return _label([self.name, *map(str, self.options.values())])
-
-
-class FleetGroup(_Section):
-    """Devices that are alike.
-
-    ``in_flight`` bounds the unanswered samples of a device; ``fallback`` lets it answer by itself what
-    the server has not answered in ``deadline_s`` seconds.
-    """
-
-    count: Annotated[int, Field(strict=True, ge=1, le=1000)]
-    in_flight: Annotated[int, Field(strict=True, ge=1, le=1024)] = 1
-    deadline_s: Positive = 10.0
-    fallback: Annotated[bool, Field(strict=True)] = False
-
-
-class BatchSection(_Section):
-    """When the server closes a batch: at ``size`` samples, or ``wait_ms`` milliseconds after its first."""
-
-    size: Count = 8
-    wait_ms: NotNegative = 1.0
-
-
-class ServerSection(_Section):
-    """The tail server: threads that run the tail, and its batches."""
-
-    workers: Annotated[int, Field(strict=True, ge=1, le=1024)] = 1
-    batch: BatchSection = BatchSection()
-
-
-class Scenario(_Section):
+class Scenario(Section):
     """A scenario whose values are of the right kind. :func:`load` also checks that its names exist."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9-]+$", max_length=64)]
-    seed: Annotated[int, Field(strict=True, ge=0, le=2**32 - 1)] = 0
+    seed: Seed = 0
+    seeds: tuple[Seed, ...] = ()
     data: DataSection
     model: ModelSection
     training: TrainingSection = TrainingSection()
+    tasks: tuple[Name, ...] = ()
     baselines: tuple[Baseline, ...] = ()
     fleet: Annotated[tuple[FleetGroup, ...], Field(min_length=1)]
     server: ServerSection = ServerSection()
-    engine: Annotated[str, AfterValidator(_known_engine)] = "processes"
-    sweep: dict[str, Annotated[list[Any], Field(min_length=1)]] = {}
+    engine: Engine = "processes"
+    sweep: Annotated[tuple[SweepGrid, ...], BeforeValidator(grid.as_grids)] = ()
 
     @property
     def devices(self) -> int:
@@ -217,8 +86,15 @@ class Scenario(_Section):
         return sum(group.count for group in self.fleet)
 
     def resolved(self) -> dict[str, Any]:
-        """The whole scenario, defaults filled in, as JSON values. ``Scenario(**resolved)`` is equal to it."""
-        return self.model_dump(mode="json")
+        """The whole scenario, defaults filled in, as JSON values. ``Scenario(**resolved)`` is equal to it.
+
+        What depends on the recipe stays empty where the sweep changes that and the file does not say.
+        """
+        document = self.model_dump(mode="json")
+        if any("training.recipe" in grid for grid in self.sweep):
+            unsaid = set(OF_THE_RECIPE) - self.training.model_fields_set
+            document["training"] |= {key: [] for key in unsaid}
+        return document
 
     def labels(self) -> list[tuple[str, str]]:
         """The name of each row of the results in its order, with the key that it comes from."""
@@ -227,14 +103,18 @@ class Scenario(_Section):
         return rows + [(point_label(point, setting), swept) for setting, point in self.points()]
 
     def points(self) -> list[tuple[dict[str, Any], Scenario]]:
-        """The sweep's points in order, the last key fastest: what was set, and the scenario with it set.
+        """The sweep's points, grid by grid, in a grid the last key fastest.
 
-        Without a sweep there is one point, in which nothing was set.
+        Each with the keys and values that name it (:func:`point_label`) and the scenario at the point.
+        Without a sweep there is one point, which nothing has to name.
 
         Raises:
             ScenarioError: a point that is no scenario. Cannot happen to what :func:`load` returned.
         """
-        return _points(self, self.name)
+        found = [point for part in _points(self, self.name) for point in part]
+        swept = [grid.SweptPoint(number, setting, p.resolved()) for number, setting, p in found]
+        names = grid.naming(swept, self.sweep)
+        return [(name, point) for name, (_, _, point) in zip(names, found, strict=True)]
 
 
 def point_label(point: Scenario, setting: Mapping[str, Any]) -> str:
@@ -242,15 +122,10 @@ def point_label(point: Scenario, setting: Mapping[str, Any]) -> str:
 
     Args:
         point: the scenario at this point.
-        setting: the swept keys with their values here.
+        setting: keys with their values here, as :meth:`Scenario.points` gives them.
     """
     words = [f"{key.rpartition('.')[2]}{value}" for key, value in setting.items()]
-    return _label([point.model.bottleneck.name, *words])
-
-
-def _label(words: Iterable[str]) -> str:
-    """The words as one that is fit for the name of a file."""
-    return "-".join(re.sub(r"[^\w.]+", "-", word).strip("-.") for word in words)
+    return label_of([point.model.bottleneck.name, *words])
 
 
 def load(path: Path | str, overrides: Sequence[str] = (), seed: int | None = None) -> Scenario:
@@ -271,17 +146,36 @@ def load(path: Path | str, overrides: Sequence[str] = (), seed: int | None = Non
     try:
         scenario = Scenario.model_validate(document)
     except ValidationError as error:
-        raise ScenarioError(file, [_placed(p, origins) for p in problems_of(error, Scenario)]) from None
-    points = _points(scenario, file)
+        problems = problems_of(error, Scenario)
+        if isinstance(document.get("sweep"), Mapping):
+            problems = [replace(p, key=re.sub(r"^sweep\.0\.", "sweep.", p.key)) for p in problems]
+        raise ScenarioError(file, [_placed(p, origins) for p in problems]) from None
     if twice := _repeated([b.label for b in scenario.baselines]):
         raise ScenarioError(
             file, [Problem("baselines", "stands there twice; may stand once", Problem.shown(twice))]
         )
-    origins |= dict.fromkeys(scenario.sweep, _IN_SWEEP)
-    checked = dict.fromkeys(_placed(p, origins) for p in check([point for _, point in points]))
-    if problems := list(checked) or [_placed(p, origins) for p in _label_problems(scenario)]:
-        raise ScenarioError(file, problems)
+    for key in ("seeds", "tasks"):
+        if (double := _repeated(getattr(scenario, key))) is not None:
+            raise ScenarioError(
+                file, [Problem(key, "stands there twice; may stand once", Problem.shown(double))]
+            )
+    wrong: dict[Problem, None] = {}
+    for part in _points(scenario, file):
+        known = origins | _grid_origins(scenario, part[0][0])
+        wrong |= {_placed(p, known): None for p in check([point for _, _, point in part])}
+    origins |= {key: _origin(scenario, n) for n, keys in enumerate(scenario.sweep) for key in keys}
+    if found := list(wrong) or [_placed(p, origins) for p in _label_problems(scenario)]:
+        raise ScenarioError(file, found)
     return scenario
+
+
+def _origin(scenario: Scenario, number: int) -> str:
+    """Where a value comes from that a grid sets."""
+    return f"in grid {number} of the sweep" if len(scenario.sweep) > 1 else "in the sweep"
+
+
+def _grid_origins(scenario: Scenario, number: int) -> dict[str, str]:
+    return dict.fromkeys(scenario.sweep[number], _origin(scenario, number)) if scenario.sweep else {}
 
 
 def _label_problems(scenario: Scenario) -> list[Problem]:
@@ -316,52 +210,66 @@ def _document(
     if seed is not None:
         document["seed"] = seed
         origins["seed"] = "by --seed"
-    sweep = document.get("sweep")
-    if sweep is None:
+    if document.get("sweep") is None:
         document.pop("sweep", None)
-    elif isinstance(sweep, dict):
-        for key, values in sweep.items():
-            if key in origins:
-                message = f"the scenario sweeps this key; set sweep.{key}, or sweep=null first"
-                raise ScenarioError(str(path), [Problem(key, message, Problem.shown(lookup(document, key)))])
-            if isinstance(values, list) and values and lookup(document, key) is None:
-                document = _with_swept(document, key, values[0], str(path))
-                origins[key] = _IN_SWEEP
-    return document, origins
-
-
-def _with_swept(document: dict[str, Any], key: str, value: Any, file: str) -> dict[str, Any]:
-    section = key.partition(".")[0]
-    if section not in SWEPT_SECTIONS or section == key:
-        allowed = " or ".join(f"{name}." for name in SWEPT_SECTIONS)
-        message = f"cannot be swept; allowed are keys that begin with {allowed}"
-        raise ScenarioError(file, [Problem(f"sweep.{key}", message, Problem.shown(value))])
     try:
-        return with_value(document, key, value)
+        grids = grid.as_grids(document.get("sweep"))
+    except ValueError:  # the schema says what is wrong
+        return document, origins
+    several = isinstance(document.get("sweep"), list)
+    for number, keys in enumerate(grids):
+        place = f"sweep.{number}." if several else "sweep."
+        for key in keys if isinstance(keys, dict) else ():
+            if not grid.is_swept(key):
+                allowed = " or ".join(f"{name}." for name in grid.SWEPT_SECTIONS)
+                message = f"cannot be swept; allowed are keys that begin with {allowed}"
+                shown = Problem.shown(next(iter(keys[key]), None))
+                raise ScenarioError(str(path), [Problem(f"{place}{key}", message, shown)])
+            for other in origins:
+                if other == key or other.startswith(f"{key}."):
+                    message = f"the scenario sweeps this key; set {place}{key}, or sweep=null first"
+                    shown = Problem.shown(lookup(document, other))
+                    raise ScenarioError(str(path), [Problem(other, message, shown)])
+    first = grids[0] if grids and isinstance(grids[0], dict) else {}
+    missing = {key: v[0] for key, v in first.items() if v and lookup(document, key) is None}
+    try:
+        document = grid.apply(document, missing)
     except SourceError as error:
-        raise ScenarioError(file, [Problem(f"sweep.{key}", str(error), Problem.shown(value))]) from None
+        raise ScenarioError(str(path), [Problem("sweep.0" if several else "sweep", str(error))]) from None
+    return document, origins | dict.fromkeys(missing, "in grid 0 of the sweep" if several else "in the sweep")
 
 
-def _points(scenario: Scenario, file: str) -> list[tuple[dict[str, Any], Scenario]]:
-    if (number := math.prod(len(values) for values in scenario.sweep.values())) > _MOST_POINTS:
+_Point = tuple[int, dict[str, Any], Scenario]
+
+
+def _points(scenario: Scenario, file: str) -> list[list[_Point]]:
+    """The points of each grid: its number, what was set, the scenario."""
+    if not scenario.sweep:
+        return [[(0, {}, scenario.model_copy(update={"seeds": ()}) if scenario.seeds else scenario)]]
+    if (number := grid.size(scenario.sweep)) > _MOST_POINTS:
         problem = Problem("sweep", f"has {number} points; allowed are at most {_MOST_POINTS}")
         raise ScenarioError(file, [problem])
-    base = scenario.resolved() | {"sweep": {}}
-    points = []
-    for values in itertools.product(*scenario.sweep.values()):
-        setting = dict(zip(scenario.sweep, values, strict=True))
-        document = base
-        for key, value in setting.items():
-            document = _with_swept(document, key, value, file)
+    # What was not set is left out, because its default may depend on what a grid sets.
+    base = scenario.model_dump(mode="json", exclude_unset=True, exclude={"sweep", "seeds"})
+    parts: list[list[_Point]] = [[] for _ in scenario.sweep]
+    for number, setting in grid.settings(scenario.sweep):
         try:
-            points.append((setting, Scenario.model_validate(document)))
+            point = Scenario.model_validate(grid.apply(base, setting))
+        except SourceError as error:
+            where = f"sweep.{number}" if len(scenario.sweep) > 1 else "sweep"
+            raise ScenarioError(file, [Problem(where, str(error), Problem.shown(setting))]) from None
         except ValidationError as error:
-            origins = dict.fromkeys(setting, _IN_SWEEP)
+            origins = _grid_origins(scenario, number)
             raise ScenarioError(file, [_placed(p, origins) for p in problems_of(error, Scenario)]) from None
-    if twice := _repeated([setting for setting, _ in points]):
-        problem = Problem("sweep", "stands there twice; may stand once", Problem.shown(twice))
-        raise ScenarioError(file, [problem])
-    return points
+        parts[number].append((number, setting, point))
+    listed = [point for part in parts for point in part]
+    seen: set[str] = set()
+    for _, setting, point in listed:
+        if (text := point.model_dump_json()) in seen:
+            problem = Problem("sweep", "stands there twice; may stand once", Problem.shown(setting))
+            raise ScenarioError(file, [problem])
+        seen.add(text)
+    return parts
 
 
 def _placed(problem: Problem, origins: dict[str, str]) -> Problem:

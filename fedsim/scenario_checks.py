@@ -22,13 +22,23 @@ from edge import backbones, bottlenecks
 from edge.split import CutError, cut
 from fedsim import data
 from fedsim.errors import Problem
-from fedsim.scenario import ENGINES, LOCAL, Baseline, BottleneckSection, ModelSection, Scenario
+from fedsim.scenario import (
+    ENGINES,
+    LOCAL,
+    Baseline,
+    BottleneckSection,
+    ModelSection,
+    Scenario,
+    TrainingSection,
+)
 from fedsim.scenario_problems import allowed, unknown
+from fedsim.scenario_sections import OF_THE_RECIPE
 from fedsim.training import recipes
 
 __all__ = ["check", "fleet_problem"]
 
 _Shape = tuple[int, ...]
+_CHECKED = {"data", "model", "baselines", "training", "tasks", "fleet", "engine"}
 
 
 class _WrongError(Exception):
@@ -46,23 +56,23 @@ def check(scenarios: Sequence[Scenario]) -> list[Problem]:
     """
     problems: list[Problem] = []
     seen: set[str] = set()
+    networks: dict[str, _Layers] = {}
     for scenario in scenarios:
-        key = scenario.model_dump_json(include={"data", "model", "baselines", "training", "fleet", "engine"})
+        key = scenario.model_dump_json(include=_CHECKED)
         if key not in seen:
             seen.add(key)
-            problems += _check_one(scenario)
+            problems += _check_one(scenario, networks)
     return problems
 
 
-def _check_one(scenario: Scenario) -> Iterator[Problem]:
-    if scenario.training.recipe not in recipes.available():
-        name = scenario.training.recipe
-        yield Problem("training.recipe", unknown("recipe", name, recipes.available()), Problem.shown(name))
+def _check_one(scenario: Scenario, networks: dict[str, _Layers]) -> Iterator[Problem]:
+    yield from _recipe_problems(scenario.training)
     source = data.find(scenario.data.name)
+    yield from _task_problems(scenario)
     if problem := fleet_problem(scenario, source.test_samples):
         yield problem
     try:
-        layers = _network(scenario.model, source.image_shape, source.classes)
+        layers = _network(scenario.model, source.image_shape, source.classes, networks)
     except _WrongError as error:
         yield error.problem
         return
@@ -71,6 +81,30 @@ def _check_one(scenario: Scenario) -> Iterator[Problem]:
             yield from _check_bottleneck(part, scenario.model, layers)
         except _WrongError as error:
             yield error.problem
+
+
+def _recipe_problems(training: TrainingSection) -> Iterator[Problem]:
+    """Whether the recipe is known, and its stages have the numbers that they need."""
+    name = training.recipe
+    if name not in recipes.available():
+        yield Problem("training.recipe", unknown("recipe", name, recipes.available()), Problem.shown(name))
+        return
+    stages = recipes.find(name).stages
+    for key in OF_THE_RECIPE:
+        given = getattr(training, key)
+        if len(given) != len(stages):
+            entries = f"{len(stages)} {'entry' if len(stages) == 1 else 'entries'}: {', '.join(stages)}"
+            message = f"the recipe {name!r} needs {entries}"
+            yield Problem(f"training.{key}", message, Problem.shown(list(given)))
+
+
+def _task_problems(scenario: Scenario) -> Iterator[Problem]:
+    """Whether the data set has the further tasks."""
+    known = data.find(scenario.data.name).tasks
+    for number, name in enumerate(scenario.tasks):
+        if name not in known:
+            kind = f"task of the data set {scenario.data.name!r}"
+            yield Problem(f"tasks.{number}", unknown(kind, name, known), Problem.shown(name))
 
 
 def fleet_problem(scenario: Scenario, samples: int | None) -> Problem | None:
@@ -101,9 +135,12 @@ def _parts(scenario: Scenario) -> list[_Part]:
     return parts
 
 
-def _network(model: ModelSection, image_shape: _Shape, classes: int) -> _Layers:
-    """The network on the ``meta`` device, if it exists and fits the data set."""
+def _network(model: ModelSection, image_shape: _Shape, classes: int, made: dict[str, _Layers]) -> _Layers:
+    """The network on the ``meta`` device, if it exists and fits the data set; made once for all points."""
     key = "model.backbone"
+    identity = json.dumps([model.backbone, model.backbone_arguments, image_shape, classes], sort_keys=True)
+    if identity in made:
+        return made[identity]
     try:
         network = backbones.skeleton(model.backbone, **model.backbone_arguments).eval()
     except LookupError as error:
@@ -121,7 +158,8 @@ def _network(model: ModelSection, image_shape: _Shape, classes: int) -> _Layers:
     if logits != (classes,):
         message = f"gives an output of shape {list(logits)}; the data set needs logits for {classes} classes"
         raise _WrongError(Problem(key, message, shown))
-    return _Layers(network, image_shape)
+    made[identity] = _Layers(network, image_shape)
+    return made[identity]
 
 
 def _check_bottleneck(part: _Part, model: ModelSection, layers: _Layers) -> Iterator[Problem]:
@@ -138,9 +176,21 @@ def _check_bottleneck(part: _Part, model: ModelSection, layers: _Layers) -> Iter
     shapes = _shapes(section, model, cls, layers)
     try:
         with torch.device("meta"):
-            bottlenecks.create(section.name, *shapes, **section.options)
+            made = bottlenecks.create(section.name, *shapes, **section.options)
     except Exception as error:  # whatever a constructor makes of values that it does not allow
         raise _at_option(key, section.options, _said(error), name=section.name) from error
+    if isinstance(section, BottleneckSection) and model.levels is not None:
+        yield from _level_problems(model.levels, made.levels, section.name)
+
+
+def _level_problems(levels: Sequence[int], number: int, name: str) -> Iterator[Problem]:
+    """The rate levels that get a row, against those that there are."""
+    shown = Problem.shown(list(levels))
+    if len(set(levels)) < len(levels):
+        yield Problem("model.levels", "a level stands there twice; each may stand once", shown)
+    if max(levels) >= number:
+        there = f"levels 0 to {number - 1}" if number > 1 else "one level, 0"
+        yield Problem("model.levels", f"the bottleneck {name!r} has {there}", shown)
 
 
 def _find_bottleneck(key: str, section: BottleneckSection | Baseline) -> type[bottlenecks.Bottleneck]:
@@ -152,7 +202,8 @@ def _find_bottleneck(key: str, section: BottleneckSection | Baseline) -> type[bo
     except LookupError as error:
         known = [*(_baselines() if baseline else bottlenecks.available()), "package.module:Class"]
         kind = "baseline" if baseline else "bottleneck"
-        message = unknown(kind, name, known) if ":" not in name else _said(error)
+        nowhere = ":" not in name and name not in bottlenecks.available()
+        message = unknown(kind, name, known) if nowhere else _said(error)
         raise _WrongError(Problem(f"{key}.name", message, shown)) from error
     except Exception as error:  # importing the code of others can raise anything
         raise _WrongError(Problem(f"{key}.name", f"cannot be imported: {_said(error)}", shown)) from error
@@ -175,14 +226,16 @@ def _baselines() -> list[str]:
 def _beta_problems(
     key: str, section: BottleneckSection | Baseline, cls: type[bottlenecks.Bottleneck]
 ) -> Iterator[Problem]:
-    """The rate weight, which a learned bottleneck needs and no other has."""
+    """The rate weight, which a bottleneck with a learned rate needs and no other has."""
     if not isinstance(section, BottleneckSection):
         return
     beta = section.beta
-    if cls.learned and beta is None and not difflib.get_close_matches("beta", section.options):
+    weighted = cls.learned and cls.rate_weighted
+    if weighted and beta is None and not difflib.get_close_matches("beta", section.options):
         yield Problem(f"{key}.beta", "is missing; a learned bottleneck needs a number, at least 0")
-    if beta is not None and not cls.learned:
-        message = "this bottleneck is not learned, so it has no rate weight; leave the key out"
+    if beta is not None and not weighted:
+        why = "its rate is not learned" if cls.learned else "this bottleneck is not learned"
+        message = f"{why}, so it has no rate weight; leave the key out"
         yield Problem(f"{key}.beta", message, Problem.shown(beta))
 
 

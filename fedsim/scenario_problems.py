@@ -100,6 +100,8 @@ def allowed(schema: _Schema, root: _Schema) -> str:
     """What a schema allows, in words."""
     schema = _resolved(schema, root)
     kind = schema.get("type")
+    if "enum" in schema:
+        return f"one of {', '.join(map(str, schema['enum']))}"
     if kind == "object":
         keys = schema.get("properties")
         return f"a mapping with the keys {', '.join(keys)}" if keys else "a mapping"

@@ -116,7 +116,7 @@ def with_value(document: Mapping[str, Any], key: str, value: Any) -> Document:
     """A copy of ``document`` in which the dotted ``key`` has ``value``.
 
     A number counts the entries of a list from 0. Mappings on the way that are not there are made.
-    What follows ``sweep.`` is one key, dots and all.
+    What follows ``sweep.``, or in a list of grids ``sweep.N.``, is one key, dots and all.
 
     Raises:
         SourceError: the key leads through something that is neither mapping nor list, or past a list's end.
@@ -140,7 +140,10 @@ def lookup(document: Mapping[str, Any], key: str, default: Any = None) -> Any:
 
 def _parts(key: str) -> tuple[str, ...]:
     first, dot, rest = key.partition(".")
-    return (first, rest) if first == "sweep" and dot else tuple(key.split("."))
+    if first != "sweep" or not dot:
+        return tuple(key.split("."))
+    number, dot, swept = rest.partition(".")
+    return (first, number, swept) if dot and number.isdigit() else (first, rest)
 
 
 def _is_list(value: Any) -> bool:

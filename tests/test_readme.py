@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[1]
 
 def test_the_bottleneck_of_the_readme_keeps_the_contract(monkeypatch: pytest.MonkeyPatch) -> None:
     (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert len(code.splitlines()) <= 40
     module = types.ModuleType("mymodule")
     monkeypatch.setitem(sys.modules, "mymodule", module)
     monkeypatch.setattr("edge.bottlenecks.registry._registered", {})

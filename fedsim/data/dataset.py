@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fedsim.data.tasks import Task
 from fedsim.errors import DataError
 
 __all__ = ["Dataset", "Source", "stratified", "validation"]
@@ -26,6 +27,7 @@ class Dataset:
         y_train: int64 [N].
         x_test: uint8 [M, C, H, W].
         y_test: int64 [M].
+        tasks: other tasks on these images, by name.
 
     Raises:
         DataError: arrays that do not fit each other or this description.
@@ -37,6 +39,7 @@ class Dataset:
     y_train: NDArray[np.int64]
     x_test: NDArray[np.uint8]
     y_test: NDArray[np.int64]
+    tasks: Mapping[str, Task] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for part, images, labels in (
@@ -59,6 +62,17 @@ class Dataset:
         _, channels, height, width = self.x_train.shape
         return channels, height, width
 
+    def task(self, name: str) -> Task:
+        """One of the tasks.
+
+        Raises:
+            DataError: unknown; lists the known ones.
+        """
+        if name not in self.tasks:
+            known = ", ".join(self.tasks) or "none"
+            raise DataError(f"data set {self.name!r} has no task {name!r}; known are {known}")
+        return self.tasks[name]
+
 
 @dataclass(frozen=True)
 class Source:
@@ -71,6 +85,7 @@ class Source:
         classes: number of classes.
         test_samples: size of the test set; None where it depends on a file.
         read: reads x_train, y_train, x_test, y_test.
+        tasks: other tasks on these images, by name.
     """
 
     name: str
@@ -79,6 +94,7 @@ class Source:
     classes: int
     test_samples: int | None
     read: Callable[[], tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.uint8], NDArray[np.int64]]]
+    tasks: Mapping[str, Task] = field(default_factory=dict)
 
     def load(self) -> Dataset:
         """Read it.
@@ -86,7 +102,7 @@ class Source:
         Raises:
             DataError: it is absent or damaged.
         """
-        dataset = Dataset(self.name, self.classes, *self.read())
+        dataset = Dataset(self.name, self.classes, *self.read(), self.tasks)
         if dataset.image_shape != self.image_shape:
             raise DataError(
                 f"data set {self.name!r}: images of shape {dataset.image_shape}, expected {self.image_shape}"

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedsim.data.dataset import Source, stratified
+from fedsim.data.tasks import INK, PARITY, by_name
 
 __all__ = ["DIGITS"]
 
@@ -26,4 +27,12 @@ def _read() -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.uint8], ND
 
 
 #: Alpaydin, Kaynak: "Optical Recognition of Handwritten Digits", UCI repository, 1998 (its test part).
-DIGITS = Source("digits", "1,797 grey 8x8 images; ships with scikit-learn.", (1, 8, 8), 10, 599, _read)
+DIGITS = Source(
+    "digits",
+    "1,797 grey 8x8 images; ships with scikit-learn.",
+    (1, 8, 8),
+    10,
+    599,
+    _read,
+    by_name(PARITY, INK),
+)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedsim.data.dataset import Source
+from fedsim.data.tasks import ANIMAL, BRIGHTNESS, INK, KIND, by_name
 from fedsim.errors import DataError
 
 __all__ = ["CIFAR10", "FASHION_MNIST", "VARIABLE"]
@@ -85,6 +86,7 @@ FASHION_MNIST = Source(
     10,
     None,
     _read_fashion_mnist,
+    by_name(KIND, INK),
 )
 #: Krizhevsky: "Learning Multiple Layers of Features from Tiny Images", 2009.
 CIFAR10 = Source(
@@ -94,4 +96,5 @@ CIFAR10 = Source(
     10,
     None,
     _read_cifar10,
+    by_name(ANIMAL, BRIGHTNESS),
 )

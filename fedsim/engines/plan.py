@@ -16,6 +16,7 @@ class Method:
     name: str
     bundle: Path
     local: bool  #: the whole network runs on the device; no server is needed
+    level: int | None = None  #: rate level at which samples are encoded; None is the highest
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,8 @@ class DevicePlan:
     in_flight: int
     deadline_s: float
     fallback: Path | None  #: bundle of the whole network, to answer what the server does not
+    erasure: float = 0.0  #: probability that a packet of a payload is lost on its way
+    erasure_seed: int = 0  #: decides which
 
 
 @dataclass(frozen=True)

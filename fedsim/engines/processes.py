@@ -123,9 +123,9 @@ class _Server(_Process):
         command = [sys.executable, "-m", "edge.server", "--leashed", "--announce", str(self._announcement)]
         command += ["--workers", str(plan.workers), "--batch", str(plan.batch_size)]
         command += ["--wait-ms", str(plan.batch_wait_ms)]
-        for method in plan.methods:
-            if not method.local:
-                command += ["--model", str(method.bundle)]
+        bundles = dict.fromkeys(method.bundle for method in plan.methods if not method.local)
+        for bundle in bundles:  # a bundle serves all its levels
+            command += ["--model", str(bundle)]
         super().__init__("server", [*command, "--listen", "127.0.0.1:0"], logs)
         self.address = self._announced()
         self._command = [*command, "--listen", self.address]
@@ -200,8 +200,12 @@ def _device_command(plan: RunPlan, number: int, device: DevicePlan, server: _Ser
         command += ["--server", server.address]
     if device.fallback is not None:
         command += ["--fallback", str(device.fallback)]
+    if device.erasure:
+        command += ["--erase", str(device.erasure), "--erase-seed", str(device.erasure_seed)]
     for method in plan.methods:
-        command += ["--model", str(method.bundle)]
+        command += ["--model", str(method.bundle), "--as", method.name]
+        if method.level is not None:
+            command += ["--level", str(method.level)]
     return command
 
 

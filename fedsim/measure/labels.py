@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
+from numpy.typing import NDArray
 
 __all__ = ["PointLabel", "place_labels"]
 
@@ -51,7 +53,8 @@ def place_labels(
     frame = axes.get_window_extent()
     points = [_to_pixels(axes, label.x, label.y) for label in labels]
     markers = [_box(x, y, _MARKER_PT * pixel, _MARKER_PT * pixel) for x, y in points]
-    strokes = [p for line in lines for p in _dense([_to_pixels(axes, x, y) for x, y in line])]
+    dense = [p for line in lines for p in _dense([_to_pixels(axes, x, y) for x, y in line])]
+    strokes = np.array(dense, dtype=np.float64).reshape(-1, 2)
 
     placed: list[Bbox] = []
     for index in sorted(range(len(labels)), key=lambda i: -_crowding(i, points)):
@@ -125,12 +128,14 @@ def _cost(
     frame: Bbox,
     placed: Sequence[Bbox],
     markers: Sequence[Bbox],
-    strokes: Sequence[tuple[float, float]],
+    strokes: NDArray[np.float64],
 ) -> float:
     """How much a label there would hide: other labels count most, strokes least."""
     outside = box.x0 < frame.x0 + 2 or box.x1 > frame.x1 - 2 or box.y0 < frame.y0 + 2 or box.y1 > frame.y1 - 2
     cost: float = 100.0 if outside else 0.0
     cost += sum(20.0 for other in placed if box.overlaps(other))
     cost += sum(10.0 for other in markers if box.overlaps(other))
-    cost += 0.3 * sum(box.x0 <= x <= box.x1 and box.y0 <= y <= box.y1 for x, y in strokes)
+    x, y = strokes[:, 0], strokes[:, 1]
+    covered = (box.x0 <= x) & (x <= box.x1) & (box.y0 <= y) & (y <= box.y1)
+    cost += 0.3 * int(np.count_nonzero(covered))
     return cost

@@ -27,6 +27,7 @@ __all__ = [
     "RowProvenance",
     "Summary",
     "SummaryError",
+    "Task",
     "json_schema",
 ]
 
@@ -89,6 +90,16 @@ class RowProvenance(_Part):
     latency: Provenance
 
 
+class Task(_Part):
+    """A further task, by a tail of its own behind the same payloads."""
+
+    metric: str = Field(description="accuracy, or r2: the coefficient of determination of a regression.")
+    value: float
+    interval: tuple[float, float] | None = Field(
+        default=None, description="95 % interval of the value; null where none is known."
+    )
+
+
 class Row(_Part):
     """One way of running the task."""
 
@@ -99,6 +110,9 @@ class Row(_Part):
     learned: bool = Field(description="Whether the bottleneck was trained and codes with a learned prior.")
     rate: float | None = Field(
         description="Rate parameter of the method (beta, quality, bits), if it has one."
+    )
+    level: Count | None = Field(
+        default=None, description="Rate level of a bottleneck that has several; null elsewhere."
     )
     samples: Annotated[int, Field(ge=1)]
     outcomes: Outcomes
@@ -113,6 +127,10 @@ class Row(_Part):
         description="Information under the coder's own tables, bits / 8."
     )
     payload_bytes: Distribution | None = Field(description="What the coder put out.")
+    constant_bytes: Count = Field(
+        default=0,
+        description="Bytes of every payload that say nothing of its sample: the header of a file format.",
+    )
     frame_bytes: Distribution | None = Field(
         description="The message that carries the payload; retries add up."
     )
@@ -142,6 +160,13 @@ class Row(_Part):
         description="Multiply-accumulates on the server for one sample, decoder included."
     )
     tail_parameters: Count
+    erasure: Fraction | None = Field(
+        default=None,
+        description="Probability that a packet is lost on its way, mean over the devices; null without "
+        "losses, and where nothing is sent.",
+    )
+    tasks: dict[str, Task] = Field(default={}, description="Further tasks by name.")
+    remarks: list[str] = Field(default=[], description="What is to be known of the model, in sentences.")
     provenance: RowProvenance
 
 
@@ -168,6 +193,11 @@ class Summary(_Part):
 
     version: Literal[1] = Field(default=1, alias="schema", description="Version of this schema.")
     scenario: dict[str, JsonValue] = Field(description="The resolved scenario.")
+    inputs: dict[str, str] = Field(
+        default={},
+        description="SHA-256 of what decided the result and does not stand in the scenario: data, files of "
+        "weights, the code of others; empty where it was not recorded.",
+    )
     seed: int
     environment: Environment
     duration_s: Amount = Field(description="Wall time of the run, training included.")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ from fedsim.measure.schema import (
     RowProvenance,
     Summary,
     SummaryError,
+    Task,
     json_schema,
 )
 from fedsim.measure.statistics import percentile, wilson_interval
@@ -36,7 +37,7 @@ __all__ = ["ModelCost", "Summary", "SummaryError", "json_schema", "summarise"]
 
 @dataclass(frozen=True)
 class ModelCost:
-    """What the ledger does not know of a method: its bottleneck, and what its halves cost to run."""
+    """What the ledger does not know of a method: its bottleneck, what its halves cost, what else is known."""
 
     bottleneck: str | None  #: name of the bottleneck; None where the whole network runs on the device
     learned: bool  #: whether the bottleneck was trained and codes with a learned prior
@@ -44,6 +45,11 @@ class ModelCost:
     head_parameters: int
     tail_macs: int  #: of one sample on the server, decoder included
     tail_parameters: int
+    level: int | None = None  #: at which samples are encoded, of a bottleneck that has several
+    constant_bytes: int = 0  #: of every payload, that say nothing of its sample
+    erasure: float | None = None  #: probability that a packet is lost, mean over the devices
+    tasks: Mapping[str, Task] = field(default_factory=dict)  #: how further tasks are done
+    remarks: tuple[str, ...] = ()  #: what is to be known of the model
 
 
 def summarise(
@@ -53,6 +59,7 @@ def summarise(
     model_costs: Mapping[str, ModelCost],
     order: Sequence[str],
     duration_s: float,
+    inputs: Mapping[str, str] | None = None,
 ) -> Summary:
     """The summary of a run.
 
@@ -63,6 +70,7 @@ def summarise(
         model_costs: for each method.
         order: the methods in the order of the rows.
         duration_s: wall time of the run.
+        inputs: digests of what the scenario names and does not hold.
 
     Raises:
         LedgerError: the methods of the ledger are not those of ``order`` and ``model_costs``, or the
@@ -77,6 +85,7 @@ def summarise(
     rows = [_row(m, _where(table, "method", {m}), model_costs[m]) for m in order]
     return Summary(
         scenario=dict(scenario),
+        inputs=dict(inputs or {}),
         seed=seed,
         environment=environment.describe(),
         duration_s=duration_s,
@@ -116,12 +125,14 @@ def _row(method: str, events: pa.Table, cost: ModelCost) -> Row:
         bottleneck=cost.bottleneck,
         learned=cost.learned,
         rate=_rate(method, events),
+        level=cost.level,
         samples=len(outcomes),
         outcomes=Outcomes(**{name: outcomes.count(name) for name in ("answered", "local", "failed")}),
         accuracy=accuracy,
         accuracy_interval=interval,
         ideal_bytes=_distribution(levels["ideal"]),
         payload_bytes=_distribution(payload),
+        constant_bytes=cost.constant_bytes,
         frame_bytes=_distribution(levels["frame"]),
         wire_bytes=_distribution(levels["wire"]),
         reply_wire_bytes=_distribution(_column(sends, "reply_wire_bytes")),
@@ -134,6 +145,9 @@ def _row(method: str, events: pa.Table, cost: ModelCost) -> Row:
         head_parameters=cost.head_parameters,
         tail_macs=cost.tail_macs,
         tail_parameters=cost.tail_parameters,
+        erasure=None if local else cost.erasure,
+        tasks=dict(cost.tasks),
+        remarks=list(cost.remarks),
         provenance=RowProvenance(
             bytes=ByteProvenance(**(dict.fromkeys(by_level) if local else by_level)),
             latency=_provenance(_where(events, "stage", STAGES)),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fedsim.progress import Task
+from fedsim.training.checkpoint import Checkpoint
+from fedsim.training.compute import Compute
 from fedsim.training.loop import Batch, Epoch, Images, milestones, run_epochs
+from fedsim.training.losses import task_loss
 
 __all__ = ["train_classifier"]
 
@@ -21,20 +23,26 @@ def train_classifier(
     learning_rate: float,
     generator: torch.Generator,
     task: Task,
+    compute: Compute | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> list[Epoch]:
     """Cross-entropy, Adam, learning rate to a tenth at half and at four fifths of the epochs.
 
-    Leaves the network in eval mode.
+    Leaves the network in eval mode, on the CPU.
     """
-    network.train()
+    compute = compute or Compute()
+    network.train().to(compute.device)
     optimiser = torch.optim.Adam(network.parameters(), learning_rate)
 
     def step(batch: Batch) -> tuple[Tensor, dict[str, float]]:
-        loss = F.cross_entropy(network(batch.inputs), batch.labels)
+        with compute.autocast():
+            logits = network(batch.inputs)
+        loss = task_loss(logits, batch.labels)
         return loss, {"loss": float(loss.detach())}
 
     history = run_epochs(
         "classifier",
+        network,
         images,
         step,
         optimiser,
@@ -43,6 +51,8 @@ def train_classifier(
         decay_at=milestones(epochs, 0.5, 0.8),
         generator=generator,
         task=task,
+        compute=compute,
+        checkpoint=checkpoint,
     )
-    network.eval()
+    network.eval().cpu()
     return history

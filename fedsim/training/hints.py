@@ -8,6 +8,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, fx, nn
 
+from edge.split import INPUT, OUTPUT
+
 __all__ = ["Hints"]
 
 
@@ -15,19 +17,20 @@ class Hints:
     """Hint layers: the cut itself, and every later layer with parameters that gives feature maps.
 
     For a ResNet cut at ``layer1`` these are the outputs of ``layer1`` to ``layer4``: the hints of the
-    Entropic Student and of BottleFit.
+    Entropic Student and of BottleFit. Where no later layer gives feature maps it is the cut alone; at
+    ``"output"`` that is the logits.
 
     Args:
         teacher: the uncut network, in eval mode.
         tail: the student's tail, cut from a network of the same architecture.
-        at: the layer at which it was cut; ``"input"`` for none.
+        at: the layer at which it was cut; ``"input"`` or ``"output"`` for none.
         example: one input [1, C, H, W], to see which layers give feature maps [N, C, H, W].
     """
 
     def __init__(self, teacher: nn.Module, tail: nn.Module, at: str, example: Tensor) -> None:
         self._teacher = teacher
         self._tail = tail
-        self._at = None if at == "input" else at
+        self._at = at
         candidates = [name for name in _direct_layers(tail) if _has_parameters(tail.get_submodule(name))]
         with torch.no_grad(), _outputs(teacher, candidates) as outputs:
             teacher(example)
@@ -35,10 +38,11 @@ class Hints:
 
     def of_images(self, images: Tensor) -> list[Tensor]:
         """The teacher's outputs at the cut and at the hint layers for images [N, C, H, W]."""
-        wanted = [*([self._at] if self._at else []), *self.layers]
-        with _outputs(self._teacher, wanted) as outputs:
-            self._teacher(images)
-        return [outputs[self._at] if self._at else images, *(outputs[name] for name in self.layers)]
+        between = [] if self._at in {INPUT, OUTPUT} else [self._at]
+        with _outputs(self._teacher, [*between, *self.layers]) as outputs:
+            outputs[OUTPUT] = self._teacher(images)
+        outputs[INPUT] = images
+        return [outputs[name] for name in (self._at, *self.layers)]
 
     def of_reconstruction(self, reconstruction: Tensor) -> list[Tensor]:
         """The student's: the reconstruction at the cut, and what its tail makes of it."""

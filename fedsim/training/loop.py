@@ -12,8 +12,21 @@ from torch.optim.lr_scheduler import MultiStepLR
 
 from fedsim.errors import TrainingError
 from fedsim.progress import Task
+from fedsim.training.checkpoint import Checkpoint, Epoch, Stage
+from fedsim.training.compute import Compute
 
-__all__ = ["Batch", "Epoch", "Images", "Step", "accuracy", "as_input", "batches", "milestones", "run_epochs"]
+__all__ = [
+    "Batch",
+    "Epoch",
+    "Images",
+    "Step",
+    "accuracy",
+    "as_input",
+    "batches",
+    "evenly",
+    "milestones",
+    "run_epochs",
+]
 
 
 @dataclass(frozen=True)
@@ -22,7 +35,7 @@ class Images:
 
     Args:
         pixels: uint8 [N, C, H, W].
-        labels: int64 [N].
+        labels: int64 [N]; float32 [N] where a number is to be told of an image and not a class.
     """
 
     pixels: Tensor
@@ -37,9 +50,9 @@ class Batch:
     """Some of the images, as a network takes them.
 
     Args:
-        inputs: float 0..1 [n, C, H, W].
-        labels: int64 [n].
-        indices: which images they are, int64 [n].
+        inputs: float 0..1 [n, C, H, W], where the training computes.
+        labels: [n], there too.
+        indices: which images they are, int64 [n], on the CPU.
     """
 
     inputs: Tensor
@@ -51,26 +64,27 @@ class Batch:
 Step = Callable[[Batch], tuple[Tensor, dict[str, float]]]
 
 
-@dataclass(frozen=True)
-class Epoch:
-    """What an epoch came to: batch means of the figures that the step reported."""
-
-    stage: str
-    epoch: int
-    figures: dict[str, float]
-
-
 def as_input(pixels: Tensor) -> Tensor:
     """Pixels uint8 as the network input, float 0..1."""
     return pixels.float() / 255
 
 
-def batches(images: Images, size: int, generator: torch.Generator) -> Iterator[Batch]:
-    """One shuffled pass."""
+def batches(
+    images: Images, size: int, generator: torch.Generator, device: torch.device | str = "cpu"
+) -> Iterator[Batch]:
+    """One shuffled pass; only the batch itself is moved to the device."""
     order = torch.randperm(len(images), generator=generator)
     for start in range(0, len(images), size):
         indices = order[start : start + size]
-        yield Batch(as_input(images.pixels[indices]), images.labels[indices], indices)
+        pixels, labels = images.pixels[indices].to(device), images.labels[indices].to(device)
+        yield Batch(as_input(pixels), labels, indices)
+
+
+def evenly(images: Images, count: int) -> Tensor:
+    """Pixels of at most ``count`` images, evenly spread over all."""
+    if len(images) <= count:
+        return images.pixels
+    return images.pixels[torch.arange(count) * len(images) // count]
 
 
 def milestones(epochs: int, *fractions: float) -> list[int]:
@@ -80,6 +94,7 @@ def milestones(epochs: int, *fractions: float) -> list[int]:
 
 def run_epochs(
     stage: str,
+    model: nn.Module,
     images: Images,
     step: Step,
     optimiser: Optimizer,
@@ -89,31 +104,53 @@ def run_epochs(
     decay_at: list[int],
     generator: torch.Generator,
     task: Task,
+    compute: Compute | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> list[Epoch]:
     """Minimise what ``step(batch)`` returns, and record its figures.
+
+    Args:
+        stage: names the epochs.
+        model: holds everything that the steps change.
+        images: the training set.
+        step: from a batch to the loss and the figures to show.
+        optimiser: of the parameters to train.
+        epochs: passes over the images.
+        batch_size: samples a step.
+        decay_at: epochs at which the learning rate falls to a tenth.
+        generator: draws the batches.
+        task: goes on by one step an epoch.
+        compute: where the batches go; the CPU by default.
+        checkpoint: what keeps the training, and may have kept it before.
 
     Raises:
         TrainingError: the loss is not finite; names the stage and the epoch.
     """
-    scheduler = MultiStepLR(optimiser, decay_at, gamma=0.1)
-    history = []
-    for epoch in range(epochs):
-        totals: dict[str, float] = {}
-        for batch in batches(images, batch_size, generator):
-            optimiser.zero_grad()
-            loss, figures = step(batch)
-            if not bool(torch.isfinite(loss)):
-                value = float(loss.detach())
-                raise TrainingError(
-                    f"{stage}: the loss is {value:g} in epoch {epoch + 1}; lower the learning rate"
-                )
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
-            for name, value in figures.items():
-                totals[name] = totals.get(name, 0.0) + value * len(batch.indices) / len(images)
-        scheduler.step()
-        history.append(Epoch(stage, epoch + 1, totals))
-        task.advance(totals)
+    compute = compute or Compute()
+    kept = Stage(model, optimiser, MultiStepLR(optimiser, decay_at, gamma=0.1), generator)
+    history = checkpoint.begin(kept) if checkpoint is not None else []
+    for past in history:
+        task.advance(past.figures)
+    with compute.repeatable():
+        for epoch in range(len(history), epochs):
+            totals: dict[str, float] = {}
+            for batch in batches(images, batch_size, generator, compute.device):
+                optimiser.zero_grad()
+                loss, figures = step(batch)
+                if not bool(torch.isfinite(loss)):
+                    value = float(loss.detach())
+                    raise TrainingError(
+                        f"{stage}: the loss is {value:g} in epoch {epoch + 1}; lower the learning rate"
+                    )
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimiser.step()
+                for name, value in figures.items():
+                    totals[name] = totals.get(name, 0.0) + value * len(batch.indices) / len(images)
+            kept.scheduler.step()
+            history.append(Epoch(stage, epoch + 1, totals))
+            if checkpoint is not None:
+                checkpoint.epoch_ended(kept, history, last=epoch + 1 == epochs)
+            task.advance(totals)
     return history
 
 

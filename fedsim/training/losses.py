@@ -1,4 +1,4 @@
-"""The losses of supervised compression."""
+"""The losses of supervised compression. What comes in bf16 counts as float32."""
 
 from __future__ import annotations
 
@@ -8,7 +8,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["distillation", "hint_distortion"]
+__all__ = ["distillation", "hint_distortion", "task_loss"]
+
+
+def task_loss(outputs: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy for classes, mean squared error for numbers.
+
+    Args:
+        outputs: [N, classes] for labels int64 [N]; [N, 1] for labels of a floating-point type [N].
+        labels: what is to be told of each sample.
+
+    Returns:
+        mean over the batch, a scalar.
+    """
+    if labels.is_floating_point():
+        return F.mse_loss(_floats(outputs).squeeze(1), labels)
+    return F.cross_entropy(_floats(outputs), labels)
 
 
 def hint_distortion(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
@@ -24,7 +39,9 @@ def hint_distortion(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Ten
     Returns:
         mean over the batch, a scalar.
     """
-    errors = [F.mse_loss(s, t, reduction="sum") for s, t in zip(student, teacher, strict=True)]
+    errors = [
+        F.mse_loss(_floats(s), _floats(t), reduction="sum") for s, t in zip(student, teacher, strict=True)
+    ]
     return torch.stack(errors).sum() / len(student[0])
 
 
@@ -42,11 +59,16 @@ def distillation(
         alpha: weight of the labels.
         temperature: T, of both softmaxes in the second term.
     """
-    hard = F.cross_entropy(logits, labels)
+    hard = task_loss(logits, labels)
     soft = F.kl_div(
-        F.log_softmax(logits / temperature, dim=1),
-        F.log_softmax(teacher_logits / temperature, dim=1),
+        F.log_softmax(_floats(logits) / temperature, dim=1),
+        F.log_softmax(_floats(teacher_logits) / temperature, dim=1),
         reduction="batchmean",
         log_target=True,
     )
     return alpha * hard + (1 - alpha) * temperature**2 * soft
+
+
+def _floats(values: Tensor) -> Tensor:
+    """bf16 as float32; anything wider as it is."""
+    return values.float() if values.dtype == torch.bfloat16 else values

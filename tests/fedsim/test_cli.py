@@ -4,7 +4,6 @@ import signal
 import subprocess
 import sys
 import time
-from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +14,10 @@ from typer.testing import CliRunner
 
 from fedsim import __version__, runner
 from fedsim.cli import _console, app
-from fedsim.errors import EngineError
+from fedsim.errors import EngineError, SweepError
 from fedsim.measure.schema import Summary
 from fedsim.scenario import Scenario, load
+from fedsim.sweep import run as sweep_run
 
 #: What a finished run leaves, as docs/summary.md lists it.
 RUN_FOLDER = [
@@ -71,6 +71,7 @@ def test_help_names_the_commands() -> None:
         ("datasets", "fashion-mnist", "FEDSIM_DATA"),
         ("recipes", "entropic-student", "teacher hints"),
         ("engines", "processes", "at most 64"),
+        ("engines", "inprocess", "real payloads"),
     ],
 )
 def test_list(kind: str, name: str, origin: str) -> None:
@@ -80,18 +81,34 @@ def test_list(kind: str, name: str, origin: str) -> None:
     assert origin in line
 
 
-def test_list_of_a_plugin_that_cannot_be_imported_says_where_it_comes_from(
-    monkeypatch: pytest.MonkeyPatch,
+def publish(folder: Path, package: str, entry_points: str) -> None:
+    """A package of version 2.1, as an installer would lay it down."""
+    info = folder / f"{package}-2.1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 2.1\n")
+    (info / "entry_points.txt").write_text(f"[fedsim.bottlenecks]\n{entry_points}\n")
+
+
+def test_list_of_bottlenecks_says_where_each_comes_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from edge.bottlenecks import registry
-
-    def points(group: str) -> list[EntryPoint]:
-        return [EntryPoint("their-own", "no_such_package.mine:Mine", group)]
-
-    monkeypatch.setattr(registry, "entry_points", points)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "quitting.py").write_text("raise SystemExit('needs [more] arguments')")
+    publish(tmp_path, "half-installed", "absent = no_such_package.mine:Mine\nquits = quitting:Mine")
+    publish(tmp_path, "their-package", "theirs = edge.bottlenecks.raw_features:Float16")
+    publish(tmp_path, "rival", "theirs = edge.bottlenecks.raw_features:Float32")
     code, out, _ = invoke("list", "bottlenecks")
     assert code == 0
-    assert any(line.split() == ["their-own", "no_such_package.mine:Mine"] for line in out.splitlines())
+    lines = [line.strip() for line in out.splitlines()]
+    at = {line.split(" ")[0]: number for number, line in enumerate(lines)}
+    assert lines[at["float32"] + 1] == f"fedsim {__version__}, edge.bottlenecks.raw_features:Float32"
+    assert lines[at["absent"]].endswith("cannot be imported: No module named 'no_such_package'")
+    assert lines[at["absent"] + 1] == "half-installed 2.1, no_such_package.mine:Mine"
+    assert lines[at["quits"]].endswith("cannot be used: needs [more] arguments")
+    assert "'theirs' is given twice: " in lines[at["theirs"]]
+    packages = [line.partition(",")[0] for line in lines]
+    assert "rival 2.1" in packages
+    assert "their-package 2.1" in packages
 
 
 def test_list_of_something_else_says_what_there_is() -> None:
@@ -106,7 +123,7 @@ def test_list_of_something_else_says_what_there_is() -> None:
     [
         ("bottleneck:", "botleneck:", 'model.botleneck = {"name": "float16"}', "did you mean 'bottleneck'?"),
         ("digits}", "digitz}", 'data.name = "digitz"', "known are cifar10, digits, fashion-mnist"),
-        ("float16", "float17", 'model.bottleneck.name = "float17"', "known are factorized, float16"),
+        ("float16", "float17", 'model.bottleneck.name = "float17"', "known are bottlefit, channel"),
         ("stage2", "stage9", 'model.cut = "stage9"', "stage1, stage2.conv1"),
         ("float16", "factorized, beta: -2", "model.bottleneck.beta = -2", "a number, at least 0"),
         ("count: 1", "count: -1", "fleet.0.count = -1", "a whole number, at least 1"),
@@ -174,7 +191,7 @@ def test_console_script_in_its_own_process(here: Path) -> None:
     assert bad.stdout == ""
     assert bad.stderr == (
         'fedsim: smallest.yaml: engine = "procesess" (by --set): unknown engine; '
-        "did you mean 'processes'? known are processes\n"
+        "did you mean 'processes'? known are processes, inprocess\n"
     )
     assert fedsim("run", "absent.yaml").returncode == 2
     assert fedsim("walk").returncode == 2
@@ -242,7 +259,8 @@ def test_interruption_stops_all_processes_and_leaves_nothing_behind(
     assert (process.returncode, err) == (exit_code, said)
     _, alive = psutil.wait_procs(children, timeout=5)
     assert alive == []
-    assert os.listdir(here) == ["smallest.yaml"]
+    left = {path for path in here.rglob("*") if path.is_file()} - {here / "smallest.yaml"}
+    assert all(path.parent == here / "runs" / ".smallest-3.checkpoints" for path in left)  # to go on from
 
 
 def test_help_is_instant_because_nothing_heavy_is_loaded() -> None:
@@ -302,3 +320,49 @@ def test_options_reach_the_run_and_quiet_prints_the_folder_alone(
     arguments = ["--set", "fleet.0.count=4", "--seed", "9", "--out", "elsewhere", "--force", "--quiet"]
     assert invoke("run", "smallest.yaml", *arguments) == (0, "elsewhere\n", "")
     assert seen == {"seed": 9, "devices": 4, "out": Path("elsewhere"), "force": True, "quiet": True}
+
+
+def test_sweep_goes_through_the_files_and_reports_what_failed_in_the_end(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (here / "other.yaml").write_text(
+        SCENARIO.replace("smallest", "other").replace("seed: 3", "seeds: [4, 5]")
+    )
+    seen = []
+
+    def record(scenario: Scenario, out: Path | None, console: Console, **options: object) -> Path:
+        seen.append((scenario.name, out, options["seeds"], options["jobs"], options["anchor"]))
+        if scenario.name == "smallest":
+            raise SweepError("smallest: 1 of 2 points failed:\n  float16, seed 3: no")
+        return Path("sweeps") / scenario.name
+
+    monkeypatch.setattr(sweep_run, "sweep", record)
+    code, out, err = invoke("sweep", "smallest.yaml", "other.yaml", "--jobs", "3", "--anchor", "vq")
+    assert (code, out) == (1, f"Results in {Path('sweeps') / 'other'}\n")
+    assert err == "fedsim: smallest: 1 of 2 points failed:\n  float16, seed 3: no\n"
+    assert seen == [("smallest", None, (3,), 3, "vq"), ("other", None, (4, 5), 3, "vq")]
+    seen.clear()
+    arguments = ["other.yaml", "smallest.yaml", "--seeds", "7, 8", "--jobs", "1", "--out", "here", "--quiet"]
+    code, out, _ = invoke("sweep", *arguments)
+    assert (code, out) == (1, f"{Path('sweeps') / 'other'}\n")
+    assert [(name, folder, seeds) for name, folder, seeds, *_ in seen] == [
+        ("other", Path("here/other"), (7, 8)),
+        ("smallest", Path("here/smallest"), (7, 8)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["smallest.yaml", "--seeds", "1,x"], "no list of whole numbers"),
+        (["smallest.yaml", "--seeds", "1,1"], "has a seed twice"),
+        (["smallest.yaml", "smallest.yaml"], "each needs a folder of its own"),
+        (["smallest.yaml", "--set", "engine=ray"], "unknown engine"),
+        (["smallest.yaml", "--jobs", "0"], "--jobs"),
+    ],
+)
+def test_wrong_arguments_of_sweep_are_one_message(here: Path, arguments: list[str], said: str) -> None:
+    code, out, err = invoke("sweep", *arguments)
+    assert (code, out) == (2, "")
+    assert said in err
+    assert os.listdir(here) == ["smallest.yaml"]

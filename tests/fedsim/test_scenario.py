@@ -108,7 +108,7 @@ def test_points_are_the_product_and_differ_in_what_is_swept_alone(file: Path) ->
         (beta, channels) for beta in (0.1, 0.2) for channels in (4, 8, 12)
     ]
     for setting, point in points:
-        expected = copy.deepcopy(scenario.resolved()) | {"sweep": {}}
+        expected = copy.deepcopy(scenario.resolved()) | {"sweep": []}
         expected["model"]["bottleneck"]["beta"] = setting["model.bottleneck.beta"]
         expected["model"]["bottleneck"]["channels"] = setting["model.bottleneck.channels"]
         assert point.resolved() == expected
@@ -127,6 +127,87 @@ def test_scientific_notation_is_a_number(file: Path) -> None:
     assert load(file, ["training.teacher_learning_rate=1e-3"]).training.teacher_learning_rate == 0.001
 
 
+GRIDS = [
+    "{model.bottleneck: {name: factorized, channels: 4}, model.bottleneck.beta: [0.1, 0.2]}",
+    "{model.bottleneck: {name: integer}, model.bottleneck.bits: [4, 8], model.entry: stage2}",
+]
+
+
+def test_grids_stand_one_behind_the_other(file: Path) -> None:
+    scenario = load(file, [f"sweep=[{', '.join(GRIDS)}]"])
+    points = [point for _, point in scenario.points()]
+    assert [
+        label for label, _ in scenario.labels() if label not in {b.label for b in scenario.baselines}
+    ] == [
+        "factorized-beta0.1",
+        "factorized-beta0.2",
+        "integer-bits4",
+        "integer-bits8",
+    ]
+    assert [p.model.bottleneck.options for p in points] == [
+        {"channels": 4},
+        {"channels": 4},
+        {"bits": 4},
+        {"bits": 8},
+    ]
+    assert [p.model.bottleneck.beta for p in points] == [0.1, 0.2, None, None]
+    assert [p.model.entry for p in points] == ["input", "input", "stage2", "stage2"]
+    assert Scenario.model_validate(scenario.resolved()).points() == scenario.points()
+
+
+def test_section_is_set_ahead_of_the_keys_in_it_wherever_it_stands(file: Path) -> None:
+    (point,) = load(
+        file,
+        ["sweep=[{model.bottleneck.beta: 0.3, model.bottleneck: {name: factorized, beta: 9}}]"],
+    ).points()
+    assert point[0] == {}
+    assert point[1].model.bottleneck.beta == 0.3
+
+
+def test_first_grid_fills_in_what_the_file_leaves_out(file: Path) -> None:
+    document = copy.deepcopy(QUICKSTART)
+    del document["model"]["bottleneck"]
+    document["sweep"] = [parse_yaml(grid) for grid in GRIDS]
+    file.write_text(yaml.safe_dump(document))
+    scenario = load(file)
+    assert scenario.model.bottleneck.name == "factorized"
+    assert len(scenario.points()) == 4
+
+
+def test_points_that_would_be_called_the_same_are_told_apart(file: Path) -> None:
+    cuts = [f"{{model.cut: {cut}, model.bottleneck.beta: [0.1, 0.2]}}" for cut in ("stage1", "stage2")]
+    labels = [label for label, key in load(file, [f"sweep=[{', '.join(cuts)}]"]).labels() if key == "sweep"]
+    assert labels == [f"factorized-beta{beta}-cutstage{cut}" for cut in (1, 2) for beta in (0.1, 0.2)]
+    sections = "{model.bottleneck: [{name: integer, bits: 4}, {name: integer, bits: 8}, {name: float16}]}"
+    scenario = load(file, [f"sweep=[{sections}]", "model.entry=null", "baselines=[]"])
+    assert [label for label, _ in scenario.labels()] == ["integer-bits4", "integer-bits8", "float16"]
+
+
+@pytest.mark.parametrize("said", [{}, {"epochs": [], "learning_rates": []}])
+def test_what_is_not_said_of_the_stages_is_the_recipes_own(said: dict[str, Any], file: Path) -> None:
+    from fedsim.training import recipes
+
+    for name in recipes.available():
+        document = copy.deepcopy(QUICKSTART) | {"training": {"recipe": name, **said}, "sweep": {}}
+        file.write_text(yaml.safe_dump(document))
+        training, recipe = load(file).training, recipes.find(name)
+        assert (training.epochs, training.learning_rates) == (recipe.epochs, recipe.learning_rates)
+        assert len(recipe.stages) == len(recipe.epochs) == len(recipe.learning_rates)
+    swept = load(file, ["sweep={training.recipe: [end-to-end, entropic-student]}"])
+    assert [point.training.epochs for _, point in swept.points()] == [(30,), (20, 10)]
+    file.write_text(yaml.safe_dump(swept.resolved()))
+    assert load(file).points() == swept.points()
+
+
+def test_a_new_recipe_is_known_in_one_place_only(monkeypatch: pytest.MonkeyPatch, file: Path) -> None:
+    from fedsim.training import recipes
+
+    new = recipes.Recipe("three-stages", ("a", "b", "c"), (3, 2, 1), (0.1, 0.2, 0.3), lambda _: [])
+    monkeypatch.setitem(recipes._RECIPES, new.name, new)
+    training = load(file, ["training={recipe: three-stages}"]).training
+    assert (training.epochs, training.learning_rates) == (new.epochs, new.learning_rates)
+
+
 # What is wrong: key, value and what is allowed stand in one message
 
 
@@ -136,7 +217,7 @@ def test_scientific_notation_is_a_number(file: Path) -> None:
         (
             "modle={}",
             "modle = {}",
-            "did you mean 'model'? the keys here are name, seed, data, model, training",
+            "did you mean 'model'? the keys here are name, seed, seeds, data, model, training",
         ),
         (
             "model.bottelneck=3",
@@ -144,9 +225,9 @@ def test_scientific_notation_is_a_number(file: Path) -> None:
             "did you mean 'bottleneck'? the keys here are backbone",
         ),
         ("fleet.0.cuont=2", "fleet.0.cuont = 2", "did you mean 'count'? the keys here are count, in_flight"),
-        ("link=lte-2021", 'link = "lte-2021"', "unknown key; the keys here are name, seed, data"),
+        ("link=lte-2021", 'link = "lte-2021"', "unknown key; the keys here are name, seed, seeds, data"),
         ("data.name=digit", 'data.name = "digit"', "did you mean 'digits'? known are cifar10, digits, fash"),
-        ("engine=ray", 'engine = "ray"', "unknown engine; known are processes"),
+        ("engine=ray", 'engine = "ray"', "unknown engine; known are processes, inprocess"),
         ("training.recipe=gan", 'training.recipe = "gan"', "unknown recipe; known are entropic-student"),
         (
             "model.backbone=digit-cnn",
@@ -168,7 +249,7 @@ def test_scientific_notation_is_a_number(file: Path) -> None:
         (
             "model.bottleneck.name=factorised",
             '= "factorised"',
-            "did you mean 'factorized'? known are factorized",
+            "did you mean 'factorized'? known are ",
         ),
         ("model.bottleneck.name=a.b:C", 'model.bottleneck.name = "a.b:C"', "cannot be imported"),
         (
@@ -207,6 +288,38 @@ def test_scientific_notation_is_a_number(file: Path) -> None:
         ),
         ("sweep.model.bottleneck.beta=[1, 1]", 'sweep = {"model.bottleneck.beta": 1}', "may stand once"),
         ("sweep=3", "sweep = 3", "has to be a mapping"),
+        ("sweep=[3]", "sweep.0 = 3", "has to be a mapping"),
+        (f"sweep=[{GRIDS[0]}, {GRIDS[0]}]", "sweep = ", "may stand once"),
+        (
+            f"sweep=[{GRIDS[0]}, {{model.bottleneck: {{name: int}}}}]",
+            'model.bottleneck.name = "int" (in grid 1 of the sweep)',
+            "did you mean 'integer'?",
+        ),
+        (
+            f"sweep=[{GRIDS[0]}, {{model.bottleneck: {{name: factorized}}}}]",
+            "model.bottleneck.beta (in grid 1 of the sweep)",
+            "is missing; a learned bottleneck needs a number",
+        ),
+        (
+            f"sweep=[{GRIDS[0]}, {{model.bottleneck: {{name: no.where:Mine}}}}]",
+            'model.bottleneck.name = "no.where:Mine" (in grid 1 of the sweep)',
+            "cannot be imported",
+        ),
+        (
+            f"sweep=[{GRIDS[0]}, {{training.epochs: [[1, 0]]}}]",
+            "training.epochs.1 = 0 (in grid 1 of the sweep)",
+            "a whole number, at least 1",
+        ),
+        (f"sweep=[{GRIDS[0]}, {{seed: [1, 2]}}]", "sweep.1.seed = 1", "keys that begin with model. or"),
+        (f"sweep=[{GRIDS[0]}, {{model.cut: []}}]", "sweep.1.model.cut = []", "a list of at least 1 entries"),
+        ("seeds=[1, 1]", "seeds = 1", "may stand once"),
+        ("seeds=[0.5]", "seeds.0 = 0.5", "a whole number, at least 0"),
+        ("tasks=[colour]", 'tasks.0 = "colour"', "known are parity, ink"),
+        ("model.levels=[0, 1]", "model.levels = [0, 1]", "the bottleneck 'factorized' has one level, 0"),
+        ("model.levels=[]", "model.levels = []", "a list of at least 1 entries, each a whole number"),
+        ("fleet.0.erasure=1.5", "fleet.0.erasure = 1.5", "a number, at least 0 and at most 1"),
+        ("training.device=tpu", 'training.device = "tpu"', "has to be one of auto, cpu, cuda"),
+        ("training.precision=int8", 'training.precision = "int8"', "one of auto, float32, bf16"),
         (
             "model.bottleneck.beta=1",
             "model.bottleneck.beta = 1",
@@ -240,7 +353,7 @@ def test_scientific_notation_is_a_number(file: Path) -> None:
         (
             "training.epochs=[1, 2, 3]",
             "training.epochs = [1, 2, 3]",
-            "a list of 2 entries, each a whole number",
+            "the recipe 'entropic-student' needs 2 entries: ",
         ),
         ("training.learning_rates=[0.1, -1]", "training.learning_rates.1 = -1", "a number, more than 0"),
         ("training=3", "training = 3", "a mapping with the keys recipe, teacher_epochs"),
@@ -386,7 +499,8 @@ def test_file_that_cannot_be_read(tmp_path: Path) -> None:
     assert "not UTF-8" in refused(tmp_path / "latin.yaml")
 
 
-KEYS = ["name", "seed", "data", "model", "training", "baselines", "fleet", "server", "engine", "sweep"]
+KEYS = list(QUICKSTART)
+ALL_KEYS = list(Scenario.model_fields)
 
 
 @settings(max_examples=40)
@@ -399,7 +513,7 @@ def test_any_misspelt_key_is_named_with_its_closest_match(key: str, data: st.Dat
             [key[:position] + letter + key[position:], key[:position] + letter + key[position + 1 :]]
         )
     )
-    assume(misspelt not in KEYS)
+    assume(misspelt not in ALL_KEYS)
     document = {misspelt if k == key else k: v for k, v in QUICKSTART.items()}
     from pydantic import ValidationError
 
@@ -410,7 +524,7 @@ def test_any_misspelt_key_is_named_with_its_closest_match(key: str, data: st.Dat
     problems = problems_of(caught.value, Scenario)
     strange = [str(p) for p in problems if p.key == misspelt]
     assert len(strange) == 1
-    assert strange[0].endswith(f"the keys here are {', '.join(KEYS)}")
+    assert strange[0].endswith(f"the keys here are {', '.join(ALL_KEYS)}")
     if difflib.SequenceMatcher(None, key, misspelt).ratio() > 0.75:
         assert f"did you mean {key!r}?" in strange[0]
         assert not [p for p in problems if p.key == key]
