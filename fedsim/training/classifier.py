@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from fedsim.progress import Task
 from fedsim.training.checkpoint import Checkpoint
 from fedsim.training.compute import Compute
-from fedsim.training.loop import Batch, Epoch, Images, milestones, run_epochs
+from fedsim.training.loop import Batch, Epoch, Images, run_epochs
 from fedsim.training.losses import task_loss
 
 __all__ = ["train_classifier"]
@@ -26,7 +26,7 @@ def train_classifier(
     compute: Compute | None = None,
     checkpoint: Checkpoint | None = None,
 ) -> list[Epoch]:
-    """Cross-entropy, Adam, learning rate to a tenth at half and at four fifths of the epochs.
+    """Cross-entropy and Adam; the learning rate rises and falls once.
 
     Leaves the network in eval mode, on the CPU.
     """
@@ -48,7 +48,6 @@ def train_classifier(
         optimiser,
         epochs=epochs,
         batch_size=batch_size,
-        decay_at=milestones(epochs, 0.5, 0.8),
         generator=generator,
         task=task,
         compute=compute,

@@ -15,7 +15,7 @@ from fedsim.progress import Task
 from fedsim.training.checkpoint import Checkpoint
 from fedsim.training.compute import Compute
 from fedsim.training.hints import Hints
-from fedsim.training.loop import Epoch, Images, Step, milestones, run_epochs
+from fedsim.training.loop import Epoch, Images, Step, run_epochs
 
 __all__ = ["Lesson"]
 
@@ -70,10 +70,8 @@ class Lesson:
             features: Tensor = self.model.head(inputs)
         return features
 
-    def run(
-        self, name: str, step: Step, optimiser: Optimizer, epochs: int, decay_at: Sequence[float]
-    ) -> list[Epoch]:
-        """Epochs over the lesson's images; the learning rate falls at the given fractions of them."""
+    def run(self, name: str, step: Step, optimiser: Optimizer, epochs: int) -> list[Epoch]:
+        """Epochs over the lesson's images, in which the learning rate rises and falls once."""
         return run_epochs(
             name,
             self.model,
@@ -82,7 +80,6 @@ class Lesson:
             optimiser,
             epochs=epochs,
             batch_size=self.batch_size,
-            decay_at=milestones(epochs, *decay_at),
             generator=self.generator,
             task=self.task,
             compute=self.compute,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import MultiStepLR
+from torch.optim.lr_scheduler import LambdaLR
 
 from fedsim.errors import TrainingError
 from fedsim.progress import Task
@@ -24,7 +26,7 @@ __all__ = [
     "as_input",
     "batches",
     "evenly",
-    "milestones",
+    "one_cycle",
     "run_epochs",
 ]
 
@@ -87,9 +89,20 @@ def evenly(images: Images, count: int) -> Tensor:
     return images.pixels[torch.arange(count) * len(images) // count]
 
 
-def milestones(epochs: int, *fractions: float) -> list[int]:
-    """Epochs at which the learning rate falls to a tenth, as fractions of a schedule."""
-    return [max(1, round(epochs * fraction)) for fraction in fractions]
+def one_cycle(step: int, steps: int) -> float:
+    """Share of the learning rate at a step: up in a line over the first tenth, then down half a cosine.
+
+    Loshchilov, Hutter: "SGDR: Stochastic Gradient Descent with Warm Restarts", ICLR 2017, without
+    restarts; with the warm-up of Goyal et al. 2017.
+
+    Args:
+        step: from 0.
+        steps: in all.
+    """
+    rising = max(1, steps // 10)
+    if step < rising:
+        return (step + 1) / rising
+    return (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising))) / 2
 
 
 def run_epochs(
@@ -101,7 +114,6 @@ def run_epochs(
     *,
     epochs: int,
     batch_size: int,
-    decay_at: list[int],
     generator: torch.Generator,
     task: Task,
     compute: Compute | None = None,
@@ -114,10 +126,9 @@ def run_epochs(
         model: holds everything that the steps change.
         images: the training set.
         step: from a batch to the loss and the figures to show.
-        optimiser: of the parameters to train.
+        optimiser: of the parameters to train; its learning rates go through :func:`one_cycle`.
         epochs: passes over the images.
         batch_size: samples a step.
-        decay_at: epochs at which the learning rate falls to a tenth.
         generator: draws the batches.
         task: goes on by one step an epoch.
         compute: where the batches go; the CPU by default.
@@ -127,7 +138,9 @@ def run_epochs(
         TrainingError: the loss is not finite; names the stage and the epoch.
     """
     compute = compute or Compute()
-    kept = Stage(model, optimiser, MultiStepLR(optimiser, decay_at, gamma=0.1), generator)
+    steps = epochs * -(-len(images) // batch_size)
+    scheduler = LambdaLR(optimiser, partial(one_cycle, steps=steps))
+    kept = Stage(model, optimiser, scheduler, generator)
     history = checkpoint.begin(kept) if checkpoint is not None else []
     for past in history:
         task.advance(past.figures)
@@ -144,9 +157,9 @@ def run_epochs(
                     )
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimiser.step()
+                scheduler.step()
                 for name, value in figures.items():
                     totals[name] = totals.get(name, 0.0) + value * len(batch.indices) / len(images)
-            kept.scheduler.step()
             history.append(Epoch(stage, epoch + 1, totals))
             if checkpoint is not None:
                 checkpoint.epoch_ended(kept, history, last=epoch + 1 == epochs)

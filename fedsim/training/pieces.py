@@ -31,8 +31,7 @@ def learn_code(
     """Train the bottleneck on ``objective + beta * rate + penalty``; head and tail stay as they are.
 
     The first tenth of the epochs runs without the rate, after which the bottleneck is calibrated at what
-    its code has become by then. Adam; the prior learns ten times as fast; the learning rate falls to a
-    tenth at half and at four fifths of the rest.
+    its code has become by then. Adam; the prior learns ten times as fast.
 
     Args:
         lesson: whose model is trained.
@@ -58,7 +57,7 @@ def learn_code(
     history: list[Epoch] = []
     if warm_up:
         step = _rate_distortion(lesson, objective, frozen, beta=0.0)
-        history += lesson.run(f"{name}, warm-up", step, torch.optim.Adam(networks, rate), warm_up, [])
+        history += lesson.run(f"{name}, warm-up", step, torch.optim.Adam(networks, rate), warm_up)
     typical = as_input(evenly(lesson.images, 8 * lesson.batch_size).to(lesson.compute.device))
     with torch.no_grad():
         bottleneck.calibrate(lesson.features(typical))
@@ -66,7 +65,7 @@ def learn_code(
     if priors:
         optimiser.add_param_group({"params": priors, "lr": rate * PRIOR_LEARNING_RATE_FACTOR})
     step = _rate_distortion(lesson, objective, frozen, beta=lesson.beta)
-    return history + lesson.run(name, step, optimiser, epochs - warm_up, (0.5, 0.8))
+    return history + lesson.run(name, step, optimiser, epochs - warm_up)
 
 
 def freeze(lesson: Lesson) -> None:
@@ -86,7 +85,7 @@ def freeze(lesson: Lesson) -> None:
 def tune_tail(lesson: Lesson, *, stage: int, name: str, objective: Objective) -> list[Epoch]:
     """Train decoder and tail on what is really sent; what makes the payloads stays as it is.
 
-    SGD with momentum 0.9 and weight decay 5e-4; the learning rate falls to a tenth at half.
+    SGD with momentum 0.9 and weight decay 5e-4.
 
     Args:
         lesson: whose model is trained; its bottleneck has been frozen.
@@ -113,7 +112,7 @@ def tune_tail(lesson: Lesson, *, stage: int, name: str, objective: Objective) ->
                 loss = objective.loss(reconstruction, targets, batch.labels)
             return loss, {"loss": float(loss.detach())}
 
-        history += lesson.run(name, step, optimiser, lesson.epochs[stage], (0.5,))
+        history += lesson.run(name, step, optimiser, lesson.epochs[stage])
     model.eval().requires_grad_(False).cpu()
     return history
 

@@ -24,8 +24,8 @@ def entropic_student(lesson: Lesson) -> list[Epoch]:
     What differs from the published schedule, so that it also works in few steps: the first tenth of
     stage 1 runs without the rate term, after which the prior starts at the scale that the code has
     found; the prior learns ten times as fast as the networks; its medians are found by bisection at
-    the end and not by an auxiliary loss; the learning rate falls to a tenth at half and at four
-    fifths of stage 1 (published: after 5 and 8 of 10 epochs) and at half of stage 2.
+    the end and not by an auxiliary loss; the learning rate falls along a cosine (published: to a
+    tenth after 5 and 8 of 10 epochs in stage 1, and after 5 in stage 2).
     """
     history = learn_code(lesson, stage=0, name="hints", objective=teacher_hints(lesson))
     freeze(lesson)

@@ -25,7 +25,7 @@ from fedsim.errors import TrainingError
 from fedsim.measure.statistics import wilson_interval
 from fedsim.training.checkpoint import Checkpoint
 from fedsim.training.compute import Compute
-from fedsim.training.loop import Batch, Images, as_input, milestones, run_epochs
+from fedsim.training.loop import Batch, Images, as_input, run_epochs
 from fedsim.training.losses import task_loss
 from fedsim.training.memo import Memo
 from fedsim.training.pieces import train_only
@@ -112,7 +112,7 @@ def second_tail(
     """Train a tail for another task behind the frozen encoder of a model, which stays as it is.
 
     It starts as a copy of the model's own decoder and tail, the last layer anew at the task's size, and
-    sees what the server would. Adam; the learning rate falls to a tenth at half and at four fifths.
+    sees what the server would. Adam; the learning rate rises and falls once.
     Numbers are learnt as their distance from the training labels' mean in standard deviations.
 
     Args:
@@ -164,7 +164,6 @@ def second_tail(
         torch.optim.Adam(trained, learning_rate),
         epochs=epochs,
         batch_size=batch_size,
-        decay_at=milestones(epochs, 0.5, 0.8),
         generator=generator,
         task=progress_task,
         compute=compute,
