@@ -285,6 +285,7 @@ class Workshop:
             head_parameters=device.parameters,
             tail_macs=0 if server is None else server.macs,
             tail_parameters=0 if server is None else server.parameters,
+            head_bytes=(folder / "device" / "weights.safetensors").stat().st_size,
             constant_bytes=0 if model.bottleneck is None else model.bottleneck.constant_bytes,
         )
 

@@ -156,6 +156,11 @@ class Row(_Part):
         description="Multiply-accumulates on the device for one sample, encoder included."
     )
     head_parameters: Count
+    head_bytes: Count = Field(
+        default=0,
+        description="What a device has to be given of the model: size of its weights file, with codebooks, "
+        "integer weights and frequency tables, which are no parameters.",
+    )
     tail_macs: Count = Field(
         description="Multiply-accumulates on the server for one sample, decoder included."
     )

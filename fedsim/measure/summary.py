@@ -47,6 +47,7 @@ class ModelCost:
     tail_parameters: int
     level: int | None = None  #: at which samples are encoded, of a bottleneck that has several
     constant_bytes: int = 0  #: of every payload, that say nothing of its sample
+    head_bytes: int = 0  #: of the weights file that a device is given
     erasure: float | None = None  #: probability that a packet is lost, mean over the devices
     tasks: Mapping[str, Task] = field(default_factory=dict)  #: how further tasks are done
     remarks: tuple[str, ...] = ()  #: what is to be known of the model
@@ -143,6 +144,7 @@ def _row(method: str, events: pa.Table, cost: ModelCost) -> Row:
         latency_ms=_latency(events, ended_well),
         head_macs=cost.head_macs,
         head_parameters=cost.head_parameters,
+        head_bytes=cost.head_bytes,
         tail_macs=cost.tail_macs,
         tail_parameters=cost.tail_parameters,
         erasure=None if local else cost.erasure,

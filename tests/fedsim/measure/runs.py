@@ -10,7 +10,13 @@ from fedsim.measure.summary import ModelCost, summarise
 LOCAL = ModelCost(None, False, head_macs=1_234_567, head_parameters=5_000, tail_macs=0, tail_parameters=0)
 CODEC = ModelCost("png", False, head_macs=0, head_parameters=0, tail_macs=1_234_567, tail_parameters=5_000)
 LEARNED = ModelCost(
-    "factorized", True, head_macs=90_000, head_parameters=300, tail_macs=999, tail_parameters=40
+    "factorized",
+    True,
+    head_macs=90_000,
+    head_parameters=300,
+    tail_macs=999,
+    tail_parameters=40,
+    head_bytes=1_500,
 )
 
 

@@ -64,6 +64,7 @@ def test_every_figure_of_a_row_by_hand() -> None:
     assert row.latency_ms["send"].model_dump() == pytest.approx({"p50": 6, "p95": 9.6})
     assert row.latency_ms["total"].model_dump() == pytest.approx({"p50": 12, "p95": 19.2})
     assert (row.head_macs, row.head_parameters, row.tail_macs, row.tail_parameters) == (90_000, 300, 999, 40)
+    assert row.head_bytes == 1_500
     assert row.provenance.bytes.model_dump() == {
         "ideal": "modelled",
         "payload": "measured",
