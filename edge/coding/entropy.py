@@ -295,9 +295,11 @@ def _shortest(encoder: constriction.stream.queue.RangeEncoder) -> bytes:
             step = 1 << (64 - 8 * kept)
             point = -(-lower // step) * step
             if point - lower < width:
-                # A carry out of the interval is already in the words before only if sealing carried, too.
-                if (point > _STATE_MASK) == (sealed < lower):
-                    head = data[: -4 * trailing]
-                    data = head + (point & _STATE_MASK).to_bytes(8, "big")[:kept]
+                # Whether the interval's beginning carries into the words before depends on the point.
+                carry = (point > _STATE_MASK) - (sealed < lower)
+                head = data[: -4 * trailing]
+                if carry:
+                    head = (int.from_bytes(head, "big") + carry).to_bytes(len(head), "big")
+                data = head + (point & _STATE_MASK).to_bytes(8, "big")[:kept]
                 break
     return data.rstrip(b"\0") or b"\0"
