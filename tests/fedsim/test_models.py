@@ -354,9 +354,7 @@ def test_every_rate_level_is_a_row(
     assert {m.method.bundle for m in made} == {tmp_path / "models" / "levelled"}
     assert all(m.cost == made[0].cost and m.history == made[0].history for m in made)
     cost = made[0].cost
-    assert (
-        cost.head_bytes > 4 * cost.head_parameters > 0
-    )  # medians and tables ship beside the parameters
+    assert cost.head_bytes > 4 * cost.head_parameters > 0  # medians and tables ship beside the parameters
     shop = Workshop(few, 3, tmp_path / "others", Display(quiet=True))
     some = shop.trained(learned(**name, model__levels=[2, 0]), {})
     assert [m.method.level for m in some] == [2, 0]
