@@ -35,7 +35,8 @@ def erased(
     A :class:`Packetised` bottleneck loses just these packets. Any other's payload travels in pieces of
     near-equal size, and with the first that is erased all behind it is lost, too: an entropy-coded
     stream cannot go on behind a gap. What is returned goes through ``decode``; where that raises a
-    :class:`~edge.bottlenecks.base.PayloadError` the sample is lost.
+    :class:`~edge.bottlenecks.base.PayloadError` the sample is lost. Behind its cut a sequential stream
+    may also decode, without a sign of it, to symbols that nobody sent; the answer then counts.
 
     Args:
         bottleneck: made the payload.

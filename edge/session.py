@@ -50,7 +50,7 @@ class Plan:
         credentials: for TLS; plain TCP without.
         erasure: packets that are lost on the way to the server. Events carry what a payload held before
             (``ideal_bits``, ``payload_bytes``), and what crossed the socket after (``frame_bytes``,
-            ``wire_bytes``).
+            ``wire_bytes``); of a sample that lost every packet nothing crossed, and no bytes are noted.
     """
 
     run: str

@@ -63,7 +63,8 @@ def run(scenario: Scenario, out: Path | None, force: bool, console: Console, *, 
         ``scenario.yaml``, ``models/`` and ``logs/``.
 
     Raises:
-        FedsimError: nothing is left behind then.
+        FedsimError: nothing is left behind then, but for the checkpoints where the trainings were not to
+            blame: a full disk, or an engine that failed.
     """
     out = Path("runs") / f"{scenario.name}-{scenario.seed}" if out is None else out
     display = Display(console, quiet=quiet)
@@ -86,8 +87,8 @@ def perform(
 ) -> tuple[Summary, list[str]]:
     """Run the baselines of a scenario and these points of its sweep.
 
-    A training that is interrupted or killed goes on where it was when the same is run again; what an
-    error ends begins again.
+    A training that is interrupted or killed, or whose run ends for a full disk or in its engine, goes on
+    where it was when the same is run again; after any other error it begins again.
 
     Args:
         scenario: what the points have in common.
@@ -130,7 +131,7 @@ def perform(
 
 @contextmanager
 def _kept_for_later(checkpoints: Path) -> Iterator[None]:
-    """Keep the checkpoints of a run that ends for no reason in its training: interrupted, or a full disk."""
+    """Keep the checkpoints of a run that did not fail in its trainings: interrupted, full disk, engine."""
     try:
         yield
     except (OSError, OutputError, EngineError):
