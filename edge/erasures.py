@@ -7,7 +7,8 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from edge.bottlenecks.base import Bottleneck, whole_number
+from edge.bottlenecks.base import Bottleneck
+from edge.bottlenecks.options import whole_number
 
 __all__ = ["Packetised", "erased"]
 

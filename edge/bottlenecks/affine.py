@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from edge.bottlenecks.base import whole_number
+from edge.bottlenecks.options import whole_number
 
 __all__ = ["AffineQuantiser"]
 

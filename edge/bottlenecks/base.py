@@ -22,9 +22,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from edge.bottlenecks.options import whole_number
 from edge.coding.tables import FrequencyTables
 
-__all__ = ["Bottleneck", "NotFrozenError", "PayloadError", "Shape", "TrainingPass", "whole_number"]
+__all__ = ["Bottleneck", "NotFrozenError", "PayloadError", "Shape", "TrainingPass"]
 
 Shape = tuple[int, ...]
 
@@ -35,23 +36,6 @@ class PayloadError(ValueError):
 
 class NotFrozenError(RuntimeError):
     """Coding was asked for before :meth:`Bottleneck.freeze` had made the frequency tables."""
-
-
-def whole_number(option: str, value: object, low: int, high: int | None = None) -> int:
-    """``value``, if it is an int of ``low .. high``.
-
-    Raises:
-        ValueError: names the option, the value and what is allowed.
-    """
-    if (
-        not isinstance(value, int)
-        or isinstance(value, bool)
-        or value < low
-        or (high is not None and value > high)
-    ):
-        allowed = f"{low} or more" if high is None else f"{low} to {high}"
-        raise ValueError(f"{option} is {value!r}, allowed are whole numbers of {allowed}")
-    return value
 
 
 class TrainingPass(NamedTuple):

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from edge.bottlenecks.affine import AffineQuantiser
-from edge.bottlenecks.base import Bottleneck, NotFrozenError, PayloadError, Shape, whole_number
+from edge.bottlenecks.base import Bottleneck, NotFrozenError, PayloadError, Shape
 from edge.bottlenecks.observations import Observations
+from edge.bottlenecks.options import real_number, two_widths, whole_number
 from edge.bottlenecks.registry import register
 from edge.coding import CodingError, EntropyCoder, FrequencyTables
 from edge.coding.packing import pack, unpack
@@ -78,16 +79,12 @@ class BottleFit(Bottleneck):
         self.channels = whole_number("channels", channels, 1)
         if not isinstance(entropy_coding, bool):
             raise ValueError(f"entropy_coding is {entropy_coding!r}, allowed are true and false")
-        if (
-            not isinstance(percentile, (int, float))
-            or isinstance(percentile, bool)
-            or not 50 < percentile <= 100
-        ):
-            raise ValueError(f"percentile is {percentile!r}, allowed are numbers above 50 and up to 100")
+        self.percentile = real_number(
+            "percentile", percentile, lambda p: 50 < p <= 100, "numbers above 50 and up to 100"
+        )
         strides = _strides(self.input_shape, self.output_shape)
-        hidden, wide = _widths(widths if widths is not None else (64, self.output_shape[0]))
+        hidden, wide = two_widths("widths", widths if widths is not None else (64, self.output_shape[0]))
         self.entropy_coding = entropy_coding
-        self.percentile = float(percentile)
         self.encoder = _encoder(self.input_shape, strides, hidden, channels)
         self.decoder = _decoder(channels, wide, self.output_shape[0])
         self.quantiser = AffineQuantiser(bits)
@@ -274,12 +271,6 @@ def _decoder(channels: int, wide: int, out: int) -> nn.Sequential:
 def _activated(channels: int, out: int, padding: int) -> list[nn.Module]:
     convolution = nn.Conv2d(channels, out, 2, padding=padding, bias=False)
     return [nn.BatchNorm2d(channels), nn.ReLU(), convolution]
-
-
-def _widths(widths: Sequence[int]) -> tuple[int, int]:
-    if not isinstance(widths, Sequence) or isinstance(widths, str) or len(widths) != 2:
-        raise ValueError(f"widths is {widths!r}, allowed are two widths")
-    return whole_number("widths[0]", widths[0], 1), whole_number("widths[1]", widths[1], 1)
 
 
 def _strides(input_shape: Shape, output_shape: Shape) -> tuple[int, int, int]:

@@ -11,8 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from edge.bottlenecks.base import PayloadError, whole_number
+from edge.bottlenecks.base import PayloadError
 from edge.bottlenecks.latent import LatentBottleneck
+from edge.bottlenecks.options import real_number, whole_number
 from edge.bottlenecks.prior import FactorizedPrior
 from edge.bottlenecks.registry import register
 from edge.bottlenecks.student_layers import student_layers
@@ -80,10 +81,10 @@ class ChannelBottleneck(LatentBottleneck):
         if channels < 2:
             raise ValueError(f"channels is {channels}, allowed are 2 or more, to be dealt out to packets")
         self.packet_count = whole_number("packets", packets, 2, channels)
-        self.erasure = _number("erasure", erasure)
-        if self.erasure >= 1:
-            raise ValueError(f"erasure is {erasure!r}, allowed are numbers of at least 0 and below 1")
-        self.noise = _number("noise", noise)
+        self.erasure = real_number(
+            "erasure", erasure, lambda p: 0 <= p < 1, "numbers of at least 0 and below 1"
+        )
+        self.noise = real_number("noise", noise, lambda std: std >= 0, "finite numbers of at least 0")
         self.encoder, self.decoder, self.code_shape = layers
         self.prior = FactorizedPrior(channels)
         self._dealt: tuple[FrequencyTables, list[EntropyCoder]] | None = None
@@ -216,12 +217,6 @@ class ChannelBottleneck(LatentBottleneck):
                 except CodingError as error:
                     raise PayloadError(f"packet {packet}: {error}") from error
         return found
-
-
-def _number(option: str, value: object) -> float:
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value < math.inf:
-        raise ValueError(f"{option} is {value!r}, allowed are finite numbers of at least 0")
-    return float(value)
 
 
 def _as_varint(value: int) -> bytes:

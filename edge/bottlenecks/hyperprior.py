@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from edge.bottlenecks import gaussian_conditional as gaussian
-from edge.bottlenecks.base import Bottleneck, NotFrozenError, PayloadError, Shape, whole_number
+from edge.bottlenecks.base import Bottleneck, NotFrozenError, PayloadError, Shape
 from edge.bottlenecks.integer_network import FRACTION_BITS, IntegerNetwork, Layer
+from edge.bottlenecks.options import whole_number
 from edge.bottlenecks.prior import FactorizedPrior
 from edge.bottlenecks.registry import register
 from edge.bottlenecks.student_layers import student_layers

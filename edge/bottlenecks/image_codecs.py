@@ -15,7 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from edge.bottlenecks.base import Bottleneck, PayloadError, whole_number
+from edge.bottlenecks.base import Bottleneck, PayloadError
+from edge.bottlenecks.options import whole_number
 from edge.bottlenecks.registry import register
 
 __all__ = ["ImageCodec", "Jpeg", "Png", "RawImage", "WebP"]

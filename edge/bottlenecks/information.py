@@ -20,15 +20,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from edge.bottlenecks.base import (
-    Bottleneck,
-    NotFrozenError,
-    PayloadError,
-    Shape,
-    TrainingPass,
-    whole_number,
-)
+from edge.bottlenecks.base import Bottleneck, NotFrozenError, PayloadError, Shape, TrainingPass
 from edge.bottlenecks.gaussians import bin_mass, cauchy_schwarz, kullback_leibler
+from edge.bottlenecks.options import real_number, two_widths, whole_number
 from edge.bottlenecks.registry import register
 from edge.bottlenecks.student_layers import student_layers
 from edge.coding import CodingError, EntropyCoder, FrequencyTables
@@ -91,10 +85,8 @@ class InformationBottleneck(Bottleneck):
         whole_number("channels", channels, 1)
         if divergence not in tuple(_DIVERGENCES):  # a tuple: any value can be looked for in it
             raise ValueError(f"divergence is {divergence!r}, allowed are {', '.join(_DIVERGENCES)}")
-        if not (isinstance(step, int | float) and not isinstance(step, bool) and 0 < step < math.inf):
-            raise ValueError(f"step is {step!r}, allowed are numbers of more than 0")
         self.divergence = divergence
-        self.step = float(step)
+        self.step = real_number("step", step, lambda value: value > 0, "numbers of more than 0")
         self.code_shape: Shape
         if len(self.input_shape) == 1:
             self.encoder, self.decoder = _linear_layers(
@@ -312,8 +304,8 @@ def _linear_layers(
         encoder_channels = (4 * channels, 2 * channels)
     if decoder_channels is None:
         decoder_channels = (2 * channels, 4 * channels)
-    first, second = _widths("encoder_channels", encoder_channels)
-    third, fourth = _widths("decoder_channels", decoder_channels)
+    first, second = two_widths("encoder_channels", encoder_channels)
+    third, fourth = two_widths("decoder_channels", decoder_channels)
     encoder = nn.Sequential(
         nn.Linear(input_shape[0], first),
         nn.ReLU(),
@@ -330,12 +322,6 @@ def _linear_layers(
         nn.Unflatten(1, output_shape),
     )
     return encoder, decoder
-
-
-def _widths(option: str, widths: Sequence[int]) -> tuple[int, int]:
-    if not isinstance(widths, Sequence) or len(widths) != 2:
-        raise ValueError(f"{option} is {widths!r}, allowed are two widths")
-    return whole_number(f"{option}[0]", widths[0], 1), whole_number(f"{option}[1]", widths[1], 1)
 
 
 def _by_channel(code: Tensor) -> Tensor:

@@ -11,8 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from edge.bottlenecks.base import Bottleneck, NotFrozenError, PayloadError, Shape, whole_number
+from edge.bottlenecks.base import Bottleneck, NotFrozenError, PayloadError, Shape
 from edge.bottlenecks.codebook import Codebooks, coded_information, frequency_tables
+from edge.bottlenecks.options import whole_number
 from edge.bottlenecks.registry import register
 from edge.coding import CodingError, EntropyCoder, FrequencyTables
 

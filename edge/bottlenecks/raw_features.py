@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from edge.bottlenecks.base import Bottleneck, PayloadError, whole_number
+from edge.bottlenecks.base import Bottleneck, PayloadError
+from edge.bottlenecks.options import whole_number
 from edge.bottlenecks.registry import register
 
 __all__ = ["Float16", "Float32", "Integer"]

@@ -18,8 +18,9 @@ from typing import NamedTuple
 
 from torch import nn
 
-from edge.bottlenecks.base import Shape, whole_number
+from edge.bottlenecks.base import Shape
 from edge.bottlenecks.gdn import GDN1
+from edge.bottlenecks.options import two_widths, whole_number
 
 __all__ = ["StudentLayers", "student_layers"]
 
@@ -61,8 +62,8 @@ def student_layers(
         encoder_channels = (4 * channels, 2 * channels)
     if decoder_channels is None:
         decoder_channels = (2 * output_shape[0], output_shape[0])
-    first, second = _widths("encoder_channels", encoder_channels)
-    third, fourth = _widths("decoder_channels", decoder_channels)
+    first, second = two_widths("encoder_channels", encoder_channels)
+    third, fourth = two_widths("decoder_channels", decoder_channels)
     encoder = nn.Sequential(
         nn.Conv2d(input_shape[0], first, 5, strides[0], 2, bias=False),
         GDN1(first),
@@ -78,12 +79,6 @@ def student_layers(
         nn.Conv2d(fourth, output_shape[0], 2, padding=1, bias=False),
     )
     return StudentLayers(encoder, decoder, (channels, output_shape[1] - 1, output_shape[2] - 1))
-
-
-def _widths(option: str, widths: Sequence[int]) -> tuple[int, int]:
-    if not isinstance(widths, Sequence) or len(widths) != 2:
-        raise ValueError(f"{option} is {widths!r}, allowed are two widths")
-    return whole_number(f"{option}[0]", widths[0], 1), whole_number(f"{option}[1]", widths[1], 1)
 
 
 def _strides(input_shape: Shape, output_shape: Shape) -> tuple[int, int]:

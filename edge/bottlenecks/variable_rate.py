@@ -18,8 +18,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from edge.bottlenecks.base import Bottleneck, NotFrozenError, PayloadError, TrainingPass, whole_number
+from edge.bottlenecks.base import Bottleneck, NotFrozenError, PayloadError, TrainingPass
 from edge.bottlenecks.gained_prior import GainedPrior
+from edge.bottlenecks.options import real_number, whole_number
 from edge.bottlenecks.registry import register
 from edge.bottlenecks.student_layers import student_layers
 from edge.coding import CodingError, EntropyCoder, FrequencyTables
@@ -73,13 +74,12 @@ class VariableRateBottleneck(Bottleneck):
     ) -> None:
         super().__init__(input_shape, output_shape)
         self._levels = whole_number("levels", levels, 2, 256)
-        if not (isinstance(span, int | float) and not isinstance(span, bool) and 1 < span < math.inf):
-            raise ValueError(f"span is {span!r}, allowed are numbers of more than 1")
+        span = real_number("span", span, lambda ratio: ratio > 1, "numbers of more than 1")
         layers = student_layers(
             self.input_shape, self.output_shape, channels, encoder_channels, decoder_channels
         )
         self.encoder, self.decoder, self.code_shape = layers
-        self.weights = [float(span) ** ((levels - 1 - level) / (levels - 1)) for level in range(levels)]
+        self.weights = [span ** ((levels - 1 - level) / (levels - 1)) for level in range(levels)]
         self.gains = nn.Parameter(torch.tensor([[w**-0.5] * channels for w in self.weights]))
         self.inverse_gains = nn.Parameter(torch.tensor([[w**0.5] * channels for w in self.weights]))
         self.prior = GainedPrior(channels)

@@ -12,8 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from edge.bottlenecks.base import Bottleneck, NotFrozenError, PayloadError, TrainingPass, whole_number
+from edge.bottlenecks.base import Bottleneck, NotFrozenError, PayloadError, TrainingPass
 from edge.bottlenecks.codebook import Codebooks, coded_information, frequency_tables
+from edge.bottlenecks.options import real_number, whole_number
 from edge.bottlenecks.registry import register
 from edge.bottlenecks.student_layers import student_layers
 from edge.coding import CodingError, FrequencyTables
@@ -79,15 +80,14 @@ class VectorQuantizedBottleneck(Bottleneck):
         super().__init__(input_shape, output_shape)
         whole_number("codes", codes, 2, 65534)
         whole_number("stages", stages, 1, 255)
-        number = isinstance(commitment, int | float) and not isinstance(commitment, bool)
-        if not (number and 0 <= commitment < math.inf):
-            raise ValueError(f"commitment is {commitment!r}, allowed are finite numbers of 0 or more")
+        self.commitment = real_number(
+            "commitment", commitment, lambda weight: weight >= 0, "finite numbers of 0 or more"
+        )
         layers = student_layers(
             self.input_shape, self.output_shape, channels, encoder_channels, decoder_channels
         )
         self.encoder, self.decoder, self.code_shape = layers
         self.stages = nn.ModuleList(Codebooks(1, codes, channels) for _ in range(stages))
-        self.commitment = float(commitment)
         self._coder: ProgressiveCoder | None = None
 
     # --- training ---------------------------------------------------------------------------
