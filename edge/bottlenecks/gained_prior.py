@@ -8,12 +8,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from edge.bottlenecks.prior import FactorizedPrior
+from edge.bottlenecks.symbols import MAX_HALF_WIDTH, nearest_symbols
 from edge.coding import FrequencyTables
 
 __all__ = ["GainedPrior"]
-
-_INT32 = np.iinfo(np.int32)
-_MAX_HALF_WIDTH = 4096
 
 
 class GainedPrior(FactorizedPrior):
@@ -47,12 +45,14 @@ class GainedPrior(FactorizedPrior):
         bits = bits.view(code.shape[1], code.shape[0], -1).sum((0, 2))
         return noisy / step, bits
 
-    def rounded(self, code: Tensor, gains: Tensor) -> Tensor:
-        """Symbols of a code [N, channels, ...] as float64, rounded about the medians; int32 saturates."""
+    def rounded(self, code: Tensor, gains: Tensor | None = None) -> Tensor:
+        """Symbols of a code [N, channels, ...] as float64, times gains, rounded about their medians."""
+        if gains is None:
+            return super().rounded(code)
         gains = gains.detach().double()
         # In the precision in which the server adds them again.
         offsets = (gains.float() * self.medians.view(1, -1, *[1] * (code.ndim - 2))).double()
-        return torch.round(code.detach().double() * gains - offsets).clamp(_INT32.min, _INT32.max)
+        return nearest_symbols(code.detach().double() * gains - offsets)
 
     @torch.no_grad()
     def tables_of(self, gains: Tensor) -> FrequencyTables:
@@ -70,8 +70,8 @@ class GainedPrior(FactorizedPrior):
         medians, masses, offsets = self.medians.double(), [], []
         density.double()
         for row in gains.detach().double():
-            first = torch.floor((low - medians) * row).clamp(-_MAX_HALF_WIDTH, 0).long()
-            last = torch.ceil((high - medians) * row).clamp(0, _MAX_HALF_WIDTH).long()
+            first = torch.floor((low - medians) * row).clamp(-MAX_HALF_WIDTH, 0).long()
+            last = torch.ceil((high - medians) * row).clamp(0, MAX_HALF_WIDTH).long()
             grid = torch.arange(int(first.min()), int(last.max()) + 1, device=medians.device)
             edges = (grid[None, :] + torch.tensor([[-0.5], [0.5]], device=grid.device))[:, None, :].double()
             lower, upper = edges / row[:, None] + medians[:, None]

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from edge.bottlenecks.gaussians import bin_mass
 from edge.coding import FrequencyTables
 
 __all__ = ["LEVELS", "NARROWEST", "STEP", "WIDEST", "bits", "scale_of", "tables"]
@@ -49,9 +50,7 @@ def bits(residual: Tensor, scale: Tensor) -> Tensor:
     Returns:
         bits, the same shape.
     """
-    distance = residual.abs()
-    likelihood = _cumulative((0.5 - distance) / scale) - _cumulative((-0.5 - distance) / scale)
-    bounded: Tensor = _Within.apply(likelihood, _LEAST_LIKELIHOOD, math.inf)  # type: ignore[no-untyped-call]
+    bounded: Tensor = _Within.apply(bin_mass(residual, 1.0, 0.0, scale), _LEAST_LIKELIHOOD, math.inf)  # type: ignore[no-untyped-call]
     return -bounded.log2()
 
 
@@ -62,16 +61,10 @@ def tables() -> FrequencyTables:
     for level in range(LEVELS):
         scale = NARROWEST * math.exp(STEP * level)
         half_width = math.ceil(quantile * scale)
-        distance = torch.arange(-half_width, half_width + 1, dtype=torch.float64).abs()
-        mass = _cumulative((0.5 - distance) / scale) - _cumulative((-0.5 - distance) / scale)
-        masses.append(np.asarray(mass.numpy(), dtype=np.float64))
+        symbols = torch.arange(-half_width, half_width + 1, dtype=torch.float64)
+        masses.append(np.asarray(bin_mass(symbols, 1.0, 0.0, scale).numpy(), dtype=np.float64))
         offsets.append(-half_width)
     return FrequencyTables.from_probabilities(masses, offsets)
-
-
-def _cumulative(x: Tensor) -> Tensor:
-    """The standard normal's cumulative; exact far into its lower tail."""
-    return 0.5 * torch.erfc(-(2.0**-0.5) * x)
 
 
 class _Within(torch.autograd.Function):

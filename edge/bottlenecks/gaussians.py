@@ -34,9 +34,14 @@ def cauchy_schwarz(mean: Tensor, deviation: Tensor, prior_mean: Tensor, prior_de
     return nats / math.log(2)
 
 
-def bin_mass(centre: Tensor, width: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:
+def bin_mass(
+    centre: Tensor, width: Tensor | float, mean: Tensor | float, deviation: Tensor | float
+) -> Tensor:
     """Mass of N(mean, deviation^2) within ``width / 2`` of ``centre``, elementwise; precise in both tails."""
-    distance = (centre - mean).abs() / deviation
-    half = width / (2 * deviation)
-    mass: Tensor = torch.special.ndtr(half - distance) - torch.special.ndtr(-half - distance)
-    return mass
+    distance, half = (centre - mean).abs(), width / 2
+    return _cumulative((half - distance) / deviation) - _cumulative((-half - distance) / deviation)
+
+
+def _cumulative(x: Tensor) -> Tensor:
+    """The standard normal's cumulative; exact far into its lower tail."""
+    return 0.5 * torch.erfc(-(2.0**-0.5) * x)

@@ -19,11 +19,11 @@ from edge.bottlenecks.options import whole_number
 from edge.bottlenecks.prior import FactorizedPrior
 from edge.bottlenecks.registry import register
 from edge.bottlenecks.student_layers import student_layers
+from edge.bottlenecks.symbols import nearest_symbols
 from edge.coding import CodingError, EntropyCoder, FrequencyTables
 
 __all__ = ["Conditional", "HyperEncoder", "HyperpriorBottleneck", "ScaleHyperpriorBottleneck"]
 
-_INT32 = np.iinfo(np.int32)
 #: Levels of the scale table that one unit of the network's output spans, as a power of two: about as
 #: many as a factor of e, so that the network learns ln(scale) at the pace of its other outputs.
 _LEVEL_BITS = 3
@@ -180,7 +180,7 @@ class HyperpriorBottleneck(Bottleneck):
         with torch.no_grad():
             code, hyper = self.encoder(features)
             conditional = (
-                self._conditional(self.hyper_prior._rounded(hyper).long()) if self.with_means else None
+                self._conditional(self.hyper_prior.rounded(hyper).long()) if self.with_means else None
             )
             means = None if conditional is None else conditional.means
             seen = self._code(self._residual(code, means), means)
@@ -265,7 +265,7 @@ class HyperpriorBottleneck(Bottleneck):
         value = code.detach().double()
         if means is not None:
             value = value - _as_number(means)
-        return value.round().clamp(_INT32.min, _INT32.max)
+        return nearest_symbols(value)
 
     def _code(self, symbols: Tensor, means: Tensor | None) -> Tensor:
         """The inverse of :meth:`_residual`: float32 [N, *code_shape]. The sum is exact in float64."""

@@ -25,16 +25,15 @@ from edge.bottlenecks.gaussians import bin_mass, cauchy_schwarz, kullback_leible
 from edge.bottlenecks.options import real_number, two_widths, whole_number
 from edge.bottlenecks.registry import register
 from edge.bottlenecks.student_layers import student_layers
+from edge.bottlenecks.symbols import MAX_HALF_WIDTH, nearest_symbols
 from edge.coding import CodingError, EntropyCoder, FrequencyTables
 
 __all__ = ["GaussianPrior", "InformationBottleneck"]
 
 _DIVERGENCES = {"kl": kullback_leibler, "cauchy-schwarz": cauchy_schwarz}
 _TAIL = 5.0  # deviations of the prior on each side that the tables cover; what lies outside is escaped
-_MAX_HALF_WIDTH = 4096
 _LEAST_MASS = 2.0**-40  # of a bin, in the estimate of the bits: about what an escape costs
 _SMALLEST = 1e-3  # deviation of the code's noise and of the prior
-_INT32 = np.iinfo(np.int32)
 
 
 @register("information")
@@ -262,9 +261,9 @@ class GaussianPrior(nn.Module):
         masses: list[NDArray[np.float64]] = []
         offsets: list[int] = []
         for deviation, step in zip(deviations, steps, strict=True):
-            last = min(_MAX_HALF_WIDTH, math.ceil(float(_TAIL * deviation / step)))
+            last = min(MAX_HALF_WIDTH, math.ceil(float(_TAIL * deviation / step)))
             centres = torch.arange(-last, last + 1, device=step.device) * step
-            masses.append(bin_mass(centres, step, torch.zeros_like(step), deviation).cpu().numpy())
+            masses.append(bin_mass(centres, step, 0.0, deviation).cpu().numpy())
             offsets.append(-last)
         self.load_tables(FrequencyTables.from_probabilities(masses, offsets))
 
@@ -286,7 +285,7 @@ class GaussianPrior(nn.Module):
     def rounded(self, mean: Tensor) -> Tensor:
         """Symbols of means [N, channels, ...] as float64: multiples of the step from the prior's mean."""
         distance = mean.detach().double() - _beside(self.mean, mean).detach().double()
-        return torch.round(distance / _beside(self.steps, mean).double()).clamp(_INT32.min, _INT32.max)
+        return nearest_symbols(distance / _beside(self.steps, mean).double())
 
     def dequantised(self, symbols: Tensor) -> Tensor:
         """The code float32 [N, channels, ...] that symbols of that shape stand for."""

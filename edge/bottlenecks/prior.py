@@ -11,15 +11,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from edge.bottlenecks.base import NotFrozenError
+from edge.bottlenecks.symbols import MAX_HALF_WIDTH, nearest_symbols
 from edge.coding import EntropyCoder, FrequencyTables
 
 if TYPE_CHECKING:
     from compressai.entropy_models import EntropyBottleneck
 
 __all__ = ["FactorizedPrior"]
-
-_INT32 = np.iinfo(np.int32)
-_MAX_HALF_WIDTH = 4096  # of a table's support; what lies outside is escaped
 
 
 class FactorizedPrior(nn.Module):
@@ -80,7 +78,7 @@ class FactorizedPrior(nn.Module):
     def dequantised(self, code: Tensor) -> Tensor:
         """The code rounded about the medians: the values that the decoder will see, same shape."""
         medians = self.medians.view(1, -1, *[1] * (code.ndim - 2))
-        return self._rounded(code).to(medians) + medians
+        return self.rounded(code).to(medians) + medians
 
     @torch.no_grad()
     def freeze(self) -> None:
@@ -95,8 +93,8 @@ class FactorizedPrior(nn.Module):
         low = self._quantile(self.tail_mass)
         high = self._quantile(1.0 - self.tail_mass)
         medians = self.medians.double()
-        first = torch.floor(low - medians).clamp(-_MAX_HALF_WIDTH, 0).long()
-        last = torch.ceil(high - medians).clamp(0, _MAX_HALF_WIDTH).long()
+        first = torch.floor(low - medians).clamp(-MAX_HALF_WIDTH, 0).long()
+        last = torch.ceil(high - medians).clamp(0, MAX_HALF_WIDTH).long()
         grid = torch.arange(int(first.min()), int(last.max()) + 1, device=medians.device)
         values = (grid[None, :] + medians[:, None])[:, None, :]
         likelihood, _, _ = density.double()._likelihood(values)
@@ -155,19 +153,19 @@ class FactorizedPrior(nn.Module):
         Raises:
             ValueError: a value that is not a number.
         """
-        rounded = self._rounded(code[None])[0].flatten(1)
-        if bool(rounded.isnan().any()):
+        symbols = self.rounded(code[None])[0].flatten(1)
+        if bool(symbols.isnan().any()):
             raise ValueError("the encoder made values that are not numbers")
-        return rounded.cpu().numpy().astype(np.int32)
+        return symbols.cpu().numpy().astype(np.int32)
 
     def code(self, symbols: NDArray[np.int32]) -> Tensor:
         """The inverse of :meth:`symbols`: code values float32 [channels, n]."""
         return torch.from_numpy(symbols).to(self.medians) + self.medians[:, None]
 
-    def _rounded(self, code: Tensor) -> Tensor:
+    def rounded(self, code: Tensor) -> Tensor:
         """Symbols of code [N, channels, ...] as float64: the one rounding that all methods share."""
         medians = self.medians.double().view(1, -1, *[1] * (code.ndim - 2))
-        return torch.round(code.detach().double() - medians).clamp(_INT32.min, _INT32.max)
+        return nearest_symbols(code.detach().double() - medians)
 
     def _trained(self) -> EntropyBottleneck:
         if self.density is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -259,7 +259,7 @@ class VectorQuantizedBottleneck(Bottleneck):
 
     @property
     def _books(self) -> list[Codebooks]:
-        return list(self.stages)  # type: ignore[arg-type]
+        return [cast("Codebooks", stage) for stage in self.stages]
 
     @property
     def _frozen(self) -> ProgressiveCoder:

@@ -327,7 +327,7 @@ def test_golden_bitstreams(name: str) -> None:
     # A change here is a change of what payloads mean: raise the family's payload_version with it.
     assert golden_record(name) == json.loads(GOLDEN.read_text())[name]
     bottleneck, _, hyper = golden_case(name)
-    conditional = bottleneck._conditional(bottleneck.hyper_prior._rounded(hyper).long())
+    conditional = bottleneck._conditional(bottleneck.hyper_prior.rounded(hyper).long())
     assert len(conditional.levels.unique()) > 8
 
 
