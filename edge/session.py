@@ -18,7 +18,8 @@ from edge.bundle import DeviceHalf
 from edge.client import TailClient
 from edge.clock import Clock
 from edge.journal import Journal
-from edge.meter import Event, Outcome
+from edge.meter import Outcome
+from edge.recorder import Recorder
 from edge.samples import Samples
 from edge.sending import Choice, Coded, Erasure
 from edge.stream import Delivery, StreamRecord
@@ -130,11 +131,10 @@ class _Runner:
         self._fallback = fallback
         self._samples = samples
         self._plan = plan
-        self._journal = journal
         self._choice = choice
         self._method = choice.name(half)
+        self._recorder = Recorder(journal, plan.run, self._method, plan.client, half.spec.rate)
         self._tally = Tally()
-        self._epoch = time.time() - time.perf_counter()
         self._done = 0
         self._reported = time.monotonic()
 
@@ -295,63 +295,41 @@ class _Runner:
         prediction: int | None = None,
         detail: str | None = None,
     ) -> None:
-        if clock.ended is None:
+        if clock.ended is None:  # before the information is counted, which is no part of the sample
             clock.stop()
         if outcome == "failed":
             self._tally.failed += 1
-        sample = self._samples.number(position)
         details = [] if detail is None else [detail]
-        carried: dict[str, Any] = {}
+        sent: dict[str, Any] = {}
         if payload is not None and delivery is not None:
-            carried = _bytes(payload, delivery)
+            sent = _bytes(payload, delivery)
             if delivery.attempts > 1:
                 details.append(f"sent {delivery.attempts} times")
             try:
-                carried["ideal_bits"] = await self._computed(self._ideal_bits, payload)
+                sent["ideal_bits"] = await self._computed(self._ideal_bits, payload)
             except BaseException as error:
                 details.append(f"ideal_bits: {_told(error)}")
-        events = [
-            self._event(stage, start, duration, sample=sample, **(carried if stage == "send" else {}))
-            for stage, start, duration in clock.spans
-        ]
-        total = self._event(
-            "total",
-            clock.began,
-            (clock.ended or clock.began) - clock.began,
-            sample=sample,
-            outcome=outcome,
-            label=self._samples.label(position),
+        self._recorder.sample(
+            self._samples.number(position),
+            self._samples.label(position),
+            clock,
+            outcome,
+            sent=sent,
             prediction=prediction,
             detail="; ".join(details) or None,
         )
-        self._journal.append([*events, total])
 
     def _ideal_bits(self, payload: bytes) -> float | None:
         bottleneck = self._half.bottleneck
         return None if bottleneck is None else bottleneck.ideal_bits(payload)
 
     def _record_stream(self, record: StreamRecord) -> None:
-        event = self._event(
-            "stream",
-            record.opened_at - self._epoch,
+        self._recorder.stream(
+            record.opened_at,
             record.duration_s,
             wire_bytes=record.traffic.wire_sent if record.traffic else None,
             reply_wire_bytes=record.traffic.wire_received if record.traffic else None,
             detail=record.detail,
-        )
-        self._journal.append([event])
-
-    def _event(self, stage: str, start: float, duration: float, **rest: Any) -> Event:
-        return Event(
-            run=self._plan.run,
-            method=self._method,
-            client=self._plan.client,
-            stage=stage,
-            start_s=start + self._epoch,
-            duration_s=duration,
-            provenance="measured",
-            rate=self._half.spec.rate,
-            **rest,
         )
 
     def _report(self, last: bool = False) -> None:

@@ -26,11 +26,12 @@ from edge.bundle import DeviceHalf, ServerHalf
 from edge.clock import Clock
 from edge.coding.frame import FrameError, check_sample
 from edge.journal import Journal
-from edge.meter import Event, Outcome
+from edge.meter import Outcome
+from edge.recorder import Recorder
 from edge.rpc import edge_pb2, sample_message
 from edge.samples import Samples
 from edge.sending import Choice, Erasure
-from fedsim.engines.plan import DevicePlan, Method, RunPlan
+from fedsim.engines.plan import RunPlan
 from fedsim.errors import EngineError
 
 __all__ = ["run"]
@@ -68,7 +69,18 @@ def run(plan: RunPlan, report: Callable[[int], None]) -> list[str]:
             half = bundle.load_device(method.bundle)
             server = None if half.local else bundle.load_server(method.bundle)
             for device, journal, samples, fallback in devices:
-                _Row(plan, method, device, half, server, fallback, samples, journal, counter).run()
+                row = _Row(
+                    plan.batch_size,
+                    Choice(method.name, method.level),
+                    Erasure(device.erasure, device.erasure_seed),
+                    half,
+                    server,
+                    fallback,
+                    samples,
+                    Recorder(journal, plan.run, method.name, device.client, half.spec.rate),
+                    counter,
+                )
+                row.run()
     counter.tell()
     return []
 
@@ -114,62 +126,49 @@ class _Waiting:
     note: str | None
 
 
+@dataclass
 class _Row:
     """The samples of one device through one model."""
 
-    def __init__(
-        self,
-        plan: RunPlan,
-        method: Method,
-        device: DevicePlan,
-        half: DeviceHalf,
-        server: ServerHalf | None,
-        fallback: DeviceHalf | None,
-        samples: Samples,
-        journal: Journal,
-        counter: _Counter,
-    ) -> None:
-        self._plan = plan
-        self._method = method
-        self._device = device
-        self._half = half
-        self._server = server
-        self._fallback = fallback
-        self._samples = samples
-        self._journal = journal
-        self._counter = counter
-        self._choice = Choice(method.name, method.level)
-        self._erasure = Erasure(device.erasure, device.erasure_seed)
-        self._epoch = time.time() - time.perf_counter()
+    batch_size: int
+    choice: Choice
+    erasure: Erasure
+    half: DeviceHalf
+    server: ServerHalf | None
+    fallback: DeviceHalf | None
+    samples: Samples
+    recorder: Recorder
+    counter: _Counter
 
     def run(self) -> None:
         """Every sample, each until it is final."""
-        expected, found = list(self._half.spec.input_shape), list(self._samples.shape)
+        name = self.choice.name(self.half)
+        expected, found = list(self.half.spec.input_shape), list(self.samples.shape)
         if expected != found:
-            raise EngineError(f"model {self._method.name} takes images {expected}, the samples are {found}")
+            raise EngineError(f"model {name} takes images {expected}, the samples are {found}")
         try:
-            self._choice.check(self._half)
+            self.choice.check(self.half)
         except ValueError as error:
-            raise EngineError(f"method {self._method.name}: {error}") from error
-        if self._server is None:
-            for position in range(len(self._samples)):
+            raise EngineError(f"method {name}: {error}") from error
+        if self.server is None:
+            for position in range(len(self.samples)):
                 self._locally(position)
             return
         batch: list[_Waiting] = []
-        for position in range(len(self._samples)):
-            if (waiting := self._sent(position, self._server)) is not None:
+        for position in range(len(self.samples)):
+            if (waiting := self._sent(position, self.server)) is not None:
                 batch.append(waiting)
-            if len(batch) == self._plan.batch_size:
-                self._answer(batch, self._server)
+            if len(batch) == self.batch_size:
+                self._answer(batch, self.server)
                 batch = []
         if batch:
-            self._answer(batch, self._server)
+            self._answer(batch, self.server)
 
     def _locally(self, position: int) -> None:
         clock = Clock()
         try:
             start = time.perf_counter()
-            logits = self._half.features(self._samples.image(position))
+            logits = self.half.features(self.samples.image(position))
             clock.add("head", start, time.perf_counter() - start)
         except Exception as error:
             self._finish(position, clock, "failed", detail=_told(error))
@@ -178,14 +177,14 @@ class _Row:
 
     def _sent(self, position: int, server: ServerHalf) -> _Waiting | None:
         """The device's part of a sample; None where it has ended there."""
-        image, number = self._samples.image(position), self._samples.number(position)
+        image, number = self.samples.image(position), self.samples.number(position)
         clock = Clock()
         try:
-            features = self._half.features(image)
+            features = self.half.features(image)
             at = clock.add("head", clock.began, time.perf_counter() - clock.began)
-            coded = self._choice.encoded(self._half, features)
+            coded = self.choice.encoded(self.half, features)
             clock.add("encode", at, time.perf_counter() - at)
-            arriving = self._erasure.passed(self._half, coded.payload, number)
+            arriving = self.erasure.passed(self.half, coded.payload, number)
         except Exception as error:
             self._finish(position, clock, "failed", detail=_told(error))
             return None
@@ -205,7 +204,7 @@ class _Row:
             return None
         ended = clock.add("send", began, time.perf_counter() - began)
         try:
-            bottleneck = self._half.bottleneck
+            bottleneck = self.half.bottleneck
             sent["ideal_bits"] = None if bottleneck is None else bottleneck.ideal_bits(coded.payload)
         except Exception as error:
             note = "; ".join(filter(None, (coded.note, f"ideal_bits: {_told(error)}")))
@@ -235,13 +234,13 @@ class _Row:
 
     def _alone(self, position: int, clock: Clock, why: str, sent: dict[str, Any] | None = None) -> None:
         """What becomes of a sample that the server does not answer."""
-        if self._fallback is None:
+        if self.fallback is None:
             self._finish(position, clock, "failed", sent, detail=why)
             return
         _, before, taken = clock.spans[-1] if clock.spans else ("", clock.began, 0.0)
         try:
             start = time.perf_counter()
-            logits = self._fallback.features(self._samples.image(position))
+            logits = self.fallback.features(self.samples.image(position))
             clock.stop(before + taken + time.perf_counter() - start)
         except Exception as error:
             self._finish(position, clock, "failed", sent, detail=f"{why}; fallback: {_told(error)}")
@@ -258,38 +257,16 @@ class _Row:
         prediction: int | None = None,
         detail: str | None = None,
     ) -> None:
-        if clock.ended is None:
-            clock.stop()
-        sample = self._samples.number(position)
-        events = [
-            self._event(stage, start, duration, sample=sample, **(sent or {} if stage == "send" else {}))
-            for stage, start, duration in clock.spans
-        ]
-        total = self._event(
-            "total",
-            clock.began,
-            (clock.ended or clock.began) - clock.began,
-            sample=sample,
-            outcome=outcome,
-            label=self._samples.label(position),
+        self.recorder.sample(
+            self.samples.number(position),
+            self.samples.label(position),
+            clock,
+            outcome,
+            sent=sent,
             prediction=prediction,
             detail=detail,
         )
-        self._journal.append([*events, total])
-        self._counter.add()
-
-    def _event(self, stage: str, start: float, duration: float, **rest: Any) -> Event:
-        return Event(
-            run=self._plan.run,
-            method=self._method.name,
-            client=self._device.client,
-            stage=stage,
-            start_s=start + self._epoch,
-            duration_s=duration,
-            provenance="measured",
-            rate=self._half.spec.rate,
-            **rest,
-        )
+        self.counter.add()
 
 
 def _told(error: Exception) -> str:
