@@ -146,7 +146,7 @@ def sweep(
 
         from fedsim.sweep.run import sweep as run_sweep  # noqa: PLC0415
 
-        failures = []
+        failures: list[FedsimError] = []
         for scenario in scenarios:
             try:
                 folder = run_sweep(
@@ -159,12 +159,14 @@ def sweep(
                     quiet=quiet,
                     anchor=anchor,
                 )
-            except SweepError as error:
-                failures.append(str(error))
+            except FedsimError as error:
+                failures.append(error)
             else:
                 typer.echo(folder if quiet else f"Results in {folder}")
+        if len(failures) == 1:
+            raise failures[0]
         if failures:
-            raise SweepError("\n".join(failures))
+            raise SweepError("\n".join(map(str, failures)))
 
 
 def _seeds(text: str) -> tuple[int, ...]:

@@ -74,6 +74,8 @@ def run(scenario: Scenario, out: Path | None, force: bool, console: Console, *, 
         console.print(f"Note: {remark}.")
     if not quiet:
         table.print_results(summary, console)
+        if scenario.data.remark:
+            console.print(f"Note: {scenario.data.remark}.")
     return out
 
 
@@ -104,7 +106,7 @@ def perform(
     started = time.monotonic()
     checkpoints = equipment.checkpoints or checkpoints_of(out)
     with run_folder(out, force=force) as work, _kept_for_later(checkpoints):
-        dataset = equipment.dataset or data.load(scenario.data.name)
+        dataset = equipment.dataset or data.load(scenario.data.name, scenario.data.validation)
         if problem := fleet_problem(scenario, len(dataset.x_test)):
             raise ScenarioError(scenario.name, [problem])
         workshop = Workshop(

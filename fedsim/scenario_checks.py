@@ -69,7 +69,8 @@ def _check_one(scenario: Scenario, networks: dict[str, _Layers]) -> Iterator[Pro
     yield from _recipe_problems(scenario.training)
     source = data.find(scenario.data.name)
     yield from _task_problems(scenario)
-    if problem := fleet_problem(scenario, source.test_samples):
+    samples = source.test_samples if scenario.data.validation is None else None  # known once they are read
+    if problem := fleet_problem(scenario, samples):
         yield problem
     try:
         layers = _network(scenario.model, source.image_shape, source.classes, networks)

@@ -110,9 +110,23 @@ class _Options(Section):
 
 
 class DataSection(Section):
-    """The data set, by a name of :func:`fedsim.data.available`."""
+    """The data set, by a name of :func:`fedsim.data.available`.
+
+    ``validation`` is the share of the training set, the same of each class, that takes the place of the
+    test set: nothing is trained on it, and models may be chosen by it.
+    """
 
     name: Annotated[str, AfterValidator(_known_data)]
+    validation: Annotated[float, Field(strict=True, gt=0, lt=1, allow_inf_nan=False)] | None = None
+
+    @property
+    def remark(self) -> str | None:
+        """What is to be known of results on this data."""
+        if self.validation is None:
+            return None
+        return (
+            f"tested on {self.validation:.0%} of the training set, kept out of training; not on the test set"
+        )
 
 
 class BottleneckSection(_Options):

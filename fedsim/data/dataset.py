@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -127,10 +127,10 @@ def stratified(labels: NDArray[np.int64], fraction: float, seed: int) -> tuple[I
     return np.setdiff1d(np.arange(len(labels), dtype=np.int64), part), part
 
 
-def validation(dataset: Dataset, fraction: float, seed: int) -> tuple[Indices, Indices]:
-    """Split the training set for the choice of models: indices to train on, indices to choose by.
+def validation(dataset: Dataset, fraction: float, seed: int = 0) -> Dataset:
+    """The data set for the choice of models: its test set is a part of the training set, which lacks it.
 
-    Every class gives the same fraction. The test set has no part in it.
+    Every class gives the same fraction. What was the test set has no part in it.
 
     Args:
         dataset: whose training set is split.
@@ -139,7 +139,18 @@ def validation(dataset: Dataset, fraction: float, seed: int) -> tuple[Indices, I
 
     Raises:
         ValueError: a fraction out of bounds.
+        DataError: a part that has no image.
     """
     if not 0 < fraction < 1:
         raise ValueError(f"fraction is {fraction}, allowed is more than 0 and less than 1")
-    return stratified(dataset.y_train, fraction, seed)
+    rest, chosen = stratified(dataset.y_train, fraction, seed)
+    if not len(rest) or not len(chosen):
+        shares = f"{len(rest)} and {len(chosen)} images"
+        raise DataError(f"data set {dataset.name!r}: a validation share of {fraction} leaves {shares}")
+    return replace(
+        dataset,
+        x_train=dataset.x_train[rest],
+        y_train=dataset.y_train[rest],
+        x_test=dataset.x_train[chosen],
+        y_test=dataset.y_train[chosen],
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fedsim.data.dataset import Dataset, Source
+from fedsim.data.dataset import Dataset, Source, validation
 from fedsim.data.digits import DIGITS
 from fedsim.data.files import CIFAR10, FASHION_MNIST
 from fedsim.errors import DataError
@@ -28,10 +28,16 @@ def find(name: str) -> Source:
     return _SOURCES[name]
 
 
-def load(name: str) -> Dataset:
+def load(name: str, choosing: float | None = None) -> Dataset:
     """Read a data set into memory.
+
+    Args:
+        name: one of :func:`available`.
+        choosing: share of the training set that takes the place of the test set, for the choice of models
+            (:func:`fedsim.data.validation`).
 
     Raises:
         DataError: unknown, absent or damaged.
     """
-    return find(name).load()
+    dataset = find(name).load()
+    return dataset if choosing is None else validation(dataset, choosing)

@@ -72,7 +72,8 @@ class _Worker:
         code = self._child.wait()
         said = self.log.read_text(errors="replace").strip().splitlines()[-_LAST_LINES:]
         ending = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
-        return "\n".join([f"the worker process ended ({ending}):", *(f"  {line}" for line in said)])
+        colon = ":" if said else ", and said nothing"
+        return "\n".join([f"the worker process ended ({ending}){colon}", *(f"  {line}" for line in said)])
 
     def stop(self) -> None:
         """End its input, and with it the process."""

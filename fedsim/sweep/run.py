@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from fedsim.errors import Problem, RunExistsError, ScenarioError, SweepError
 from fedsim.inputs import inputs_of
 from fedsim.measure import tradeoff
 from fedsim.measure.schema import Row, Summary
+from fedsim.pretrained import find_weights
 from fedsim.progress import Display
 from fedsim.run_folder import SUMMARY
 from fedsim.scenario import LOCAL, Scenario
@@ -74,7 +75,10 @@ def sweep(
         FedsimError: it cannot begin.
     """
     out = Path("sweeps") / scenario.name if out is None else out
-    dataset = data.load(scenario.data.name)
+    for weights in {point.model.weights for _, point in scenario.points()}:
+        if weights is not None:
+            find_weights(weights)
+    dataset = data.load(scenario.data.name, scenario.data.validation)
     if problem := fleet_problem(scenario, len(dataset.x_test)):
         raise ScenarioError(scenario.name, [problem])
     if anchor is not None:
@@ -94,12 +98,26 @@ def sweep(
         if anchor not in {families[unit.name] for unit in finished}:
             anchor = None  # all its points failed, and that is told
         _conclude(finished, families, folder, anchor, console, quiet)
+        for remark in _remarks(scenario, folder, seeds):
+            console.print(f"Note: {remark}.", markup=False)
         if failures:
             lines = [f"  {name}: {why}" for name, why in failures.items()]
             many = f"{len(failures)} of {len(all_units)} points failed"
             raise SweepError("\n".join([f"{scenario.name}: {many}:", *lines]))
         shutil.rmtree(folder.checkpoints, ignore_errors=True)
     return out
+
+
+def _remarks(scenario: Scenario, folder: SweepFolder, seeds: Sequence[int]) -> Iterator[str]:
+    """What is to be known of the comparison as a whole."""
+    if scenario.data.remark:
+        yield scenario.data.remark
+    made = {
+        int(path.parent.name.removeprefix("seed-")) for path in folder.path.glob(f"points/*/seed-*/{SUMMARY}")
+    }
+    if others := sorted(made - set(seeds)):
+        shown = ", ".join(map(str, others))
+        yield f"the folder holds points of other seeds, too, which were not asked for: {shown}"
 
 
 def _check_anchor(anchor: str, scenario: Scenario, all_units: Sequence[Unit]) -> None:

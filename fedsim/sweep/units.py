@@ -128,7 +128,7 @@ def teacher_of(unit: Unit) -> str:
     """A text that two units share if they share the uncut network."""
     model, training = unit.scenario.model, unit.scenario.training
     settings = [
-        unit.scenario.data.name,
+        unit.scenario.data.model_dump(),
         unit.seed,
         model.backbone,
         model.backbone_arguments,

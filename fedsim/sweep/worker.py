@@ -54,7 +54,7 @@ class _Worker:
 
     def __init__(self, out: int) -> None:
         self._out = out
-        self._datasets: dict[str, Any] = {}
+        self._datasets: dict[tuple[str, float | None], Any] = {}
 
     def send(self, message: dict[str, Any]) -> None:
         """A message to whoever started this process."""
@@ -84,10 +84,10 @@ class _Worker:
         from fedsim.sweep.relay import RelayDisplay  # noqa: PLC0415
 
         scenario = Scenario.model_validate(job.scenario)
-        name = scenario.data.name
-        if name not in self._datasets:
-            self._datasets = {name: data.load(name)}
-        dataset = self._datasets[name]
+        asked = (scenario.data.name, scenario.data.validation)
+        if asked not in self._datasets:
+            self._datasets = {asked: data.load(*asked)}
+        dataset = self._datasets[asked]
         display, folder = RelayDisplay(self.send), Path(job.folder)
         checkpoints, teachers = Path(job.checkpoints), Path(job.teachers)
         if job.kind == "teacher":

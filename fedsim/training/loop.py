@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -74,12 +75,23 @@ def as_input(pixels: Tensor) -> Tensor:
 def batches(
     images: Images, size: int, generator: torch.Generator, device: torch.device | str = "cpu"
 ) -> Iterator[Batch]:
-    """One shuffled pass; only the batch itself is moved to the device."""
+    """One shuffled pass; only the batch itself is moved to the device.
+
+    A last batch of one is joined to the one before it: batch normalisation has nothing to say of one value.
+    """
     order = torch.randperm(len(images), generator=generator)
-    for start in range(0, len(images), size):
-        indices = order[start : start + size]
+    for start, end in itertools.pairwise(_bounds(len(images), size)):
+        indices = order[start:end]
         pixels, labels = images.pixels[indices].to(device), images.labels[indices].to(device)
         yield Batch(as_input(pixels), labels, indices)
+
+
+def _bounds(count: int, size: int) -> list[int]:
+    """Where batches of ``size`` begin in ``count`` samples, and the end of the last."""
+    bounds = [*range(0, count, size), count]
+    if len(bounds) > 2 and size > 1 and bounds[-1] - bounds[-2] == 1:
+        del bounds[-2]
+    return bounds
 
 
 def evenly(images: Images, count: int) -> Tensor:
@@ -138,7 +150,7 @@ def run_epochs(
         TrainingError: the loss is not finite; names the stage and the epoch.
     """
     compute = compute or Compute()
-    steps = epochs * -(-len(images) // batch_size)
+    steps = epochs * (len(_bounds(len(images), batch_size)) - 1)
     scheduler = LambdaLR(optimiser, partial(one_cycle, steps=steps))
     kept = Stage(model, optimiser, scheduler, generator)
     history = checkpoint.begin(kept) if checkpoint is not None else []

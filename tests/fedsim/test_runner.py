@@ -1,4 +1,4 @@
-"""What a run leaves behind when it fails."""
+"""What a run leaves behind when it fails, and on which part of the data it is tested."""
 
 import io
 from pathlib import Path
@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from fedsim import runner
+from fedsim import data, runner
 from fedsim.engines import inprocess
 from fedsim.errors import EngineError, FedsimError, TrainingError
+from fedsim.measure.schema import Summary
 from fedsim.scenario import Scenario
+from fedsim.scenario_sections import DataSection
 
 TINY = Scenario.model_validate(
     {
@@ -52,3 +54,15 @@ def test_trainings_are_kept_where_they_were_not_to_blame(
     runner.run(TINY, out, False, Console(file=said))
     assert ("goes on after epoch" in said.getvalue()) is kept
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
+
+
+def test_validation_tests_on_a_part_of_the_training_set_and_says_so(tmp_path: Path) -> None:
+    said = io.StringIO()
+    choosing = TINY.model_copy(update={"data": DataSection(name="digits", validation=0.1)})
+    runner.run(choosing, tmp_path / "out", False, Console(file=said, width=140))
+    (row,) = Summary.read(tmp_path / "out" / "summary.json").rows
+    assert row.samples == len(data.load("digits", 0.1).x_test) == 120
+    assert (
+        "Note: tested on 10% of the training set, kept out of training; not on the test set."
+        in said.getvalue()
+    )

@@ -241,6 +241,8 @@ def test_a_new_recipe_is_known_in_one_place_only(monkeypatch: pytest.MonkeyPatch
             "its arguments are classes",
         ),
         ("model.backbone_arguments.classes=7", '"classes": 7', "needs logits for 10 classes"),
+        ("data.validation=1", "data.validation = 1", "a number, more than 0 and less than 1"),
+        ("data.validation=0", "data.validation = 0", "a number, more than 0"),
         ("data.name=cifar10", '"digits-cnn"', "does not take the images [3, 32, 32] of the data set"),
         ("model.cut=stage5", 'model.cut = "stage5"', "stage1, stage2.conv1"),
         ("model.entry=stage5", 'model.entry = "stage5"', "stage1, stage2.conv1"),

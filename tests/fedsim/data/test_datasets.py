@@ -19,14 +19,12 @@ def digits() -> Dataset:
 
 
 @pytest.fixture
-def real_files(monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder with the real files: FEDSIM_DATA, or ../shared/data beside the repository."""
-    beside = Path(__file__).resolve().parents[3].parent / "shared" / "data"
-    folder = Path(os.environ.get("FEDSIM_DATA") or beside)
+def real_files() -> Path:
+    """The folder with the real files."""
+    folder = Path(os.environ.get("FEDSIM_DATA") or "absent")
     for file in ("fashion_mnist.npz", "cifar10.npz"):
         if not (folder / file).is_file():
             pytest.skip(f"{file} is absent: set FEDSIM_DATA to the folder that holds it")
-    monkeypatch.setenv("FEDSIM_DATA", str(folder))
     return folder
 
 
@@ -76,12 +74,18 @@ def test_digits_split_is_stratified_and_never_changes(digits: Dataset) -> None:
 
 
 def test_validation_takes_from_the_training_set_alone(digits: Dataset) -> None:
-    train, chosen = data.validation(digits, 0.2, seed=3)
-    assert np.array_equal(np.sort(np.concatenate([train, chosen])), np.arange(len(digits.y_train)))
+    split = data.validation(digits, 0.2, seed=3)
+    together = np.concatenate([split.x_train, split.x_test])
+    assert np.array_equal(np.sort(together, axis=0), np.sort(digits.x_train, axis=0))
     expected = [round(0.2 * n) for n in np.bincount(digits.y_train)]
-    assert np.bincount(digits.y_train[chosen]).tolist() == expected
-    assert np.array_equal(data.validation(digits, 0.2, seed=3)[1], chosen)
-    assert not np.array_equal(data.validation(digits, 0.2, seed=4)[1], chosen)
+    assert np.bincount(split.y_test).tolist() == expected
+    assert np.array_equal(data.validation(digits, 0.2, seed=3).x_test, split.x_test)
+    assert not np.array_equal(data.validation(digits, 0.2, seed=4).x_test, split.x_test)
+
+
+def test_validation_that_would_leave_nothing(digits: Dataset) -> None:
+    with pytest.raises(DataError, match=r"'digits': a validation share of 1e-06 leaves 1198 and 0 images"):
+        data.load("digits", 1e-6)
 
 
 @pytest.mark.parametrize("fraction", [0.0, 1.0, -0.1, float("nan")])

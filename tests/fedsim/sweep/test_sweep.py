@@ -18,7 +18,7 @@ import yaml
 from rich.console import Console
 
 from fedsim import data
-from fedsim.errors import RunExistsError, ScenarioError, SweepError
+from fedsim.errors import ModelError, RunExistsError, ScenarioError, SweepError
 from fedsim.measure.schema import Summary
 from fedsim.scenario import load
 from fedsim.sweep.run import sweep
@@ -122,6 +122,7 @@ def test_every_point_is_a_run_and_all_are_compared(swept: Path) -> None:
 
 def test_what_is_finished_is_skipped_and_what_has_changed_is_told(here: Path, swept: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in swept.glob("points/*/*/*")}
+    assert "points of other seeds, too, which were not asked for: 2" in run(here, swept, seeds=(1,))
     said = run(here, swept)
     assert "trade-off" in said
     assert "points of the sweep" not in said
@@ -136,6 +137,12 @@ def test_what_is_finished_is_skipped_and_what_has_changed_is_told(here: Path, sw
 def test_anchor_that_is_no_family_is_told_before_anything_is_made(here: Path, tmp_path: Path) -> None:
     with pytest.raises(ScenarioError, match=r'--anchor = "local".*known are factorized'):
         run(here, tmp_path / "new", anchor="local")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_weights_that_are_not_there_are_told_before_anything_is_made(here: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"weights 'absent.npz': no such file"):
+        run(here, tmp_path / "new", "model.weights=absent.npz")
     assert list(tmp_path.iterdir()) == []
 
 
