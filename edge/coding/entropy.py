@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from edge.coding.escape import LENGTH_BITS, MAX_LENGTH, from_values, lengths_of, to_values
 from edge.coding.tables import FrequencyTables
 
-__all__ = ["CodingError", "EntropyCoder", "SymbolReader", "SymbolWriter"]
+__all__ = ["CodingError", "EntropyCoder", "SymbolReader", "SymbolWriter", "opened", "shortest"]
 
 _CHUNK = 16  # bits of an escaped value that are coded at a time
 _WORD = 32
@@ -62,7 +62,7 @@ class EntropyCoder:
         encoder = constriction.stream.queue.RangeEncoder()
         counts = [symbols.shape[1]] * self.tables.channels
         _encode_part(encoder, self._models, counts, symbols - self._offsets, self._escapes)
-        return _shortest(encoder)
+        return shortest(encoder)
 
     def decode(self, payload: bytes, count: int) -> NDArray[np.int32]:
         """The symbols [channels, count] of a payload.
@@ -72,7 +72,7 @@ class EntropyCoder:
         Raises:
             CodingError: an empty payload, or bytes that no symbols are coded as.
         """
-        decoder = _opened(payload)
+        decoder = opened(payload)
         shape = (self.tables.channels, count)
         index = _decode_part(decoder, self._models, [count] * shape[0], shape, self._escapes)
         return _within_int32(index + self._offsets)
@@ -153,7 +153,7 @@ class SymbolWriter:
 
     def payload(self) -> bytes:
         """All parts so far. At least one byte, no padding."""
-        return _shortest(self._encoder)
+        return shortest(self._encoder)
 
 
 class SymbolReader:
@@ -161,7 +161,7 @@ class SymbolReader:
 
     def __init__(self, coder: EntropyCoder, payload: bytes) -> None:
         self._coder = coder
-        self._decoder = _opened(payload)
+        self._decoder = opened(payload)
 
     def take(self, tables: NDArray[np.int64]) -> NDArray[np.int32]:
         """The symbols of the next part, int32 [n].
@@ -238,7 +238,12 @@ def _decode_part(
     return index
 
 
-def _opened(payload: bytes) -> constriction.stream.queue.RangeDecoder:
+def opened(payload: bytes) -> constriction.stream.queue.RangeDecoder:
+    """A decoder that reads a payload of :func:`shortest`, and zeros behind it.
+
+    Raises:
+        CodingError: an empty payload.
+    """
     if not payload:
         raise CodingError("empty payload")
     words = np.frombuffer(payload + bytes(-len(payload) % 4), dtype=">u4").astype(np.uint32)
@@ -278,7 +283,7 @@ def _chunks(bits: int) -> list[tuple[int, int]]:
     return [(low, min(_CHUNK, bits - low)) for low in range(0, bits, _CHUNK)]
 
 
-def _shortest(encoder: constriction.stream.queue.RangeEncoder) -> bytes:
+def shortest(encoder: constriction.stream.queue.RangeEncoder) -> bytes:
     """The shortest byte string that decodes to what was encoded, where the decoder reads zeros behind it.
 
     constriction ends on a whole 32-bit word. Any point of the coder's last interval will do, so the
