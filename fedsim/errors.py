@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 __all__ = [
+    "ClientError",
     "DataError",
     "EngineError",
+    "FederationError",
     "FedsimError",
     "ModelError",
     "OutputError",
@@ -63,6 +65,16 @@ class SweepError(FedsimError):
     """Points of a sweep that failed. The message names each and repeats what it failed of."""
 
     exit_code = 1
+
+
+class FederationError(FedsimError):
+    """A federated run that failed."""
+
+    exit_code = 1
+
+
+class ClientError(FederationError):
+    """A client of a federated run that failed; names its partition."""
 
 
 @dataclass(frozen=True)
