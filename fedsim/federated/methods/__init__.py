@@ -1,0 +1,1 @@
+"""The federated methods that come with fedsim, a file each."""
