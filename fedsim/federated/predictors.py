@@ -8,8 +8,18 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from edge.prototypes import ClassStatistics
+from fedsim.federated.networks import PrototypeNetwork
+from fedsim.training.loop import as_input
 
-__all__ = ["nearest_prototype", "restricted"]
+__all__ = ["by_head", "nearest_prototype", "restricted"]
+
+_CHUNK = 512  # images at a time
+
+
+@torch.no_grad()
+def by_head(network: PrototypeNetwork, images: Tensor) -> Tensor:
+    """Logits [n, classes] of a network in evaluation mode for images uint8 [n, C, H, W]."""
+    return torch.cat([network(as_input(part)) for part in torch.split(images, _CHUNK)])
 
 
 def nearest_prototype(features: Tensor, statistics: ClassStatistics, classes: int) -> Tensor:

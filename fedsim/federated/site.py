@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -123,14 +123,24 @@ class Site:
         """
         key = ("network", number)
         if key not in self._made:
-            plan = self.networks[number]
-            with torch.random.fork_rng():
-                torch.manual_seed(self.seed)
-                self._made[key] = prototype_network(
-                    plan.backbone, plan.arguments, self.dataset.image_shape, self.classes, plan.dimension
-                )
+            self._made[key] = self._fresh(number)
         made: PrototypeNetwork = self._made[key]
         return made
+
+    def first(self, number: int, of: Callable[[PrototypeNetwork], Any]) -> Any:
+        """What a function says of a network with its first weights, whatever it holds by now; asked once."""
+        key = ("first", number)
+        if key not in self._made:
+            self._made[key] = of(self._fresh(number))
+        return self._made[key]
+
+    def _fresh(self, number: int) -> PrototypeNetwork:
+        plan = self.networks[number]
+        with torch.random.fork_rng():
+            torch.manual_seed(self.seed)
+            return prototype_network(
+                plan.backbone, plan.arguments, self.dataset.image_shape, self.classes, plan.dimension
+            )
 
     def kept(self, key: Any, make: Any) -> Any:
         """What ``make()`` gives, made once in this process: the last few keys are remembered."""

@@ -1,0 +1,78 @@
+"""What a client does with its own samples: a few epochs of stochastic gradient descent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from edge.prototypes import ClassStatistics
+from fedsim.errors import FederationError
+from fedsim.federated.networks import PrototypeNetwork
+from fedsim.federated.site import features_of
+from fedsim.training.loop import Images, batches
+
+__all__ = ["LocalTraining", "Loss"]
+
+#: From features [n, d], logits [n, classes] and labels [n] to a scalar.
+Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class LocalTraining:
+    """SGD with momentum, as all the methods here are published with.
+
+    Args:
+        epochs: passes over the client's samples in a round.
+        batch_size: samples a step.
+        learning_rate: of every step.
+        momentum: of SGD; it begins anew in every round.
+    """
+
+    epochs: int = 1
+    batch_size: int = 10
+    learning_rate: float = 0.01
+    momentum: float = 0.0
+
+    def run(
+        self, network: PrototypeNetwork, samples: Images, loss: Loss, generator: torch.Generator
+    ) -> ClassStatistics:
+        """Train a network in place.
+
+        Args:
+            network: of the client.
+            samples: of the client.
+            loss: to be minimised.
+            generator: draws the batches.
+
+        Returns:
+            statistics of the features as they were during the training, over all its epochs: those of a
+            moving encoder, with batch normalisation by batch.
+
+        Raises:
+            FederationError: the loss is not finite.
+        """
+        network.train()
+        optimiser = torch.optim.SGD(network.parameters(), self.learning_rate, momentum=self.momentum)
+        passed: list[Tensor] = []
+        owners: list[Tensor] = []
+        for _ in range(self.epochs):
+            for batch in batches(samples, self.batch_size, generator):
+                optimiser.zero_grad()
+                features = network.features(batch.inputs)
+                value = loss(features, network.head(features), batch.labels)
+                if not bool(torch.isfinite(value)):
+                    raise FederationError(f"the loss is {float(value.detach()):g}; lower the learning rate")
+                value.backward()  # type: ignore[no-untyped-call]
+                optimiser.step()
+                passed.append(features.detach())
+                owners.append(batch.labels)
+        network.eval()
+        return ClassStatistics.of(torch.cat(passed).numpy(), torch.cat(owners).numpy())
+
+    @staticmethod
+    def statistics(network: PrototypeNetwork, samples: Images) -> ClassStatistics:
+        """Statistics of the features of a network that is trained, in evaluation mode."""
+        return ClassStatistics.of(features_of(network, samples.pixels).numpy(), samples.labels.numpy())
