@@ -86,9 +86,16 @@ class Display:
             yield self
 
     @contextmanager
-    def task(self, description: str, total: int, *, keep: bool = True) -> Iterator[Task]:
-        """A bar of ``total`` steps, filled while inside; taken away behind it unless it is to be kept."""
-        task = Task(self._progress, description, total, self._moved)
+    def task(self, description: str, total: int, *, keep: bool = True, lines: bool = True) -> Iterator[Task]:
+        """A bar of ``total`` steps, filled while inside.
+
+        Args:
+            description: stands before it.
+            total: steps.
+            keep: leave it there behind its end.
+            lines: say how far it is in lines, where there are no bars.
+        """
+        task = Task(self._progress, description, total, self._moved if lines else lambda line: None)
         try:
             yield task
             task.reach(total)

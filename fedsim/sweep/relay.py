@@ -40,7 +40,7 @@ class RelayDisplay(Display):
         self._numbers = itertools.count()
 
     @contextmanager
-    def task(self, description: str, total: int, *, keep: bool = True) -> Iterator[Task]:
+    def task(self, description: str, total: int, *, keep: bool = True, lines: bool = True) -> Iterator[Task]:
         """A bar of ``total`` steps at the other end, while inside."""
         number = next(self._numbers)
         self._send({"event": "begin", "task": number, "description": description, "total": total})

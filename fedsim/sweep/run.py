@@ -177,7 +177,7 @@ def _made(work: _Work, entries: Sequence[Entry], pool: Pool, display: Display) -
     by_name = {unit.name: unit for unit in work.open}
     bars = Bars(display)
     total = len(work.open) + len(work.finished)
-    with display.live(), display.task("points of the sweep", total) as overall:
+    with display.live(), display.task("points of the sweep", total, lines=False) as overall:
         count = len(work.finished)
         overall.reach(count)
         if count:
