@@ -1,0 +1,169 @@
+"""Pairwise masking: the server learns the sum of the clients' statistics, and nothing of any single one.
+
+After Bonawitz et al.: "Practical Secure Aggregation for Privacy-Preserving Machine Learning", CCS 2017. Every
+two clients of a cohort agree on a secret, by keys that they exchange through the server; one adds a stream
+of random numbers made of it to what it sends, the other subtracts it. In the sum they cancel, exactly,
+because all of it is integers modulo 2^64. ::
+
+    client i sends   x_i + sum_{j > i} stream(s_ij) - sum_{j < i} stream(s_ij)      mod 2^64
+
+Of a client that drops out, the others tell the server the secrets that they shared with it, and it takes
+their streams out of the sum. What such a client sent after all must then not be read any more: it would be
+laid open. The server is trusted to follow the protocol and not to make up clients; there is no secret
+sharing, so the others have to stay.
+
+Statistics are sent for all classes, whether a client has samples of them or not: which it has is a secret,
+too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from numpy.typing import NDArray
+
+from edge.prototypes import ClassStatistics, StatisticsError
+from fedsim.errors import FederationError
+
+__all__ = ["FixedPoint", "Keys", "masked", "stream", "unmasked"]
+
+Words = NDArray[np.uint64]
+
+_NONCE = bytes(16)  # a secret makes one stream and is never used again
+
+
+class Keys:
+    """A client's key pair for one round.
+
+    Args:
+        private: 32 bytes; drawn anew by default.
+    """
+
+    def __init__(self, private: bytes | None = None) -> None:
+        self._private = (
+            X25519PrivateKey.generate() if private is None else X25519PrivateKey.from_private_bytes(private)
+        )
+
+    @property
+    def private(self) -> bytes:
+        """For the client to keep until the round is over."""
+        return self._private.private_bytes_raw()
+
+    @property
+    def public(self) -> bytes:
+        """For the others."""
+        return self._private.public_key().public_bytes_raw()
+
+    def secret(self, public: bytes, round_number: int) -> bytes:
+        """What this client and the one with that public key alone know, 32 bytes.
+
+        Raises:
+            FederationError: no public key.
+        """
+        try:
+            shared = self._private.exchange(X25519PublicKey.from_public_bytes(public))
+        except ValueError as error:
+            raise FederationError(f"a public key that is none: {error}") from error
+        info = f"fedsim masking, round {round_number}".encode()
+        return HKDF(SHA256(), 32, salt=None, info=info).derive(shared)
+
+
+def stream(secret: bytes, count: int) -> Words:
+    """Random words that follow from a secret: the key stream of ChaCha20."""
+    encryptor = Cipher(algorithms.ChaCha20(secret, _NONCE), mode=None).encryptor()
+    return np.frombuffer(encryptor.update(bytes(8 * count)), "<u8").astype(np.uint64)
+
+
+def masked(values: Words, partition: int, secrets: Mapping[int, bytes]) -> Words:
+    """What a client sends.
+
+    Args:
+        values: of the client, uint64 of any shape.
+        partition: of the client.
+        secrets: that it shares, by the other's partition.
+    """
+    total = values.copy()
+    for other, secret in secrets.items():
+        words = stream(secret, values.size).reshape(values.shape)
+        total = total + words if other > partition else total - words
+    return total
+
+
+def unmasked(total: Words, present: Iterable[int], revealed: Mapping[tuple[int, int], bytes]) -> Words:
+    """The sum of the values of those who are present.
+
+    Args:
+        total: sum of what they sent, uint64.
+        present: their partitions.
+        revealed: secrets that they shared with those who are not, by (present, absent).
+
+    Raises:
+        FederationError: a secret of somebody who is not present, or is told twice.
+    """
+    here = set(present)
+    for one, other in revealed:
+        if one not in here or other in here:
+            raise FederationError(f"a secret of client {one} with client {other} is none that was asked for")
+    for (one, other), secret in revealed.items():
+        words = stream(secret, total.size).reshape(total.shape)
+        total = total - words if other > one else total + words
+    return total
+
+
+@dataclass(frozen=True)
+class FixedPoint:
+    """Statistics as integers modulo 2^64, a row for each class: its count, then its sums.
+
+    Args:
+        classes: rows.
+        dimension: of the features.
+        fraction_bits: a sum x stands there as ``round(x * 2**fraction_bits)``.
+        most: absolute value of a sum that a client may send; all clients together have to stay below
+            ``2 ** (63 - fraction_bits)``.
+    """
+
+    classes: int
+    dimension: int
+    fraction_bits: int = 24
+    most: float = 2.0**24
+
+    def encode(self, statistics: ClassStatistics) -> Words:
+        """Statistics without slots and squares as words [classes, 1 + dimension].
+
+        Raises:
+            StatisticsError: slots or squares, another dimension, unknown classes, or sums out of range.
+        """
+        if statistics.slots.any() or statistics.squares is not None:
+            raise StatisticsError("masked statistics have one prototype a class and no squares")
+        if statistics.dimension != self.dimension:
+            raise StatisticsError(f"features have {statistics.dimension} values, expected {self.dimension}")
+        if len(statistics) and statistics.classes[-1] >= self.classes:
+            raise StatisticsError(f"class {statistics.classes[-1]} is unknown")
+        if statistics.sums.size and (largest := float(np.abs(statistics.sums).max())) > self.most:
+            raise StatisticsError(f"a sum of {largest:g}, masked sums are at most {self.most:g}")
+        words = np.zeros((self.classes, 1 + self.dimension), np.int64)
+        words[statistics.classes, 0] = statistics.counts
+        words[statistics.classes, 1:] = np.rint(statistics.sums * 2.0**self.fraction_bits).astype(np.int64)
+        return words.view(np.uint64)
+
+    def decode(self, words: Words) -> ClassStatistics:
+        """The statistics of a sum of words.
+
+        Raises:
+            StatisticsError: another shape, or counts that cannot be: masks that did not cancel.
+        """
+        if words.shape != (self.classes, 1 + self.dimension):
+            raise StatisticsError(f"masked statistics of shape {list(words.shape)}")
+        values = words.view(np.int64)
+        counts = values[:, 0]
+        if counts.min() < 0 or counts.max() > 1 << 40:
+            raise StatisticsError("counts that cannot be: the masks did not cancel")
+        known = np.flatnonzero(counts)
+        sums = values[known, 1:] / 2.0**self.fraction_bits
+        return ClassStatistics(known, np.zeros_like(known), counts[known], sums)
