@@ -11,11 +11,12 @@ from flwr.clientapp import ClientApp
 
 from fedsim.errors import FederationError
 from fedsim.federated import evaluation
+from fedsim.federated.grid import InlineGrid
 from fedsim.federated.method import Client, FederatedMethod
 from fedsim.federated.packet import Packet
 from fedsim.federated.site import Site
 
-__all__ = ["HELLO", "RESULTS", "ROUND", "SETUP", "client_app"]
+__all__ = ["HELLO", "RESULTS", "ROUND", "SETUP", "client_app", "give_back", "kept_by"]
 
 #: Records of messages: a client's partition, the results of an evaluation, the number of the round.
 HELLO, RESULTS, ROUND = "hello", "results", "round"
@@ -61,6 +62,21 @@ def client_app(provide: Provider) -> ClientApp:
         return Message(RecordDict({RESULTS: evaluation.to_record(results)}), reply_to=message)
 
     return app
+
+
+def kept_by(grid: InlineGrid) -> dict[int, dict[str, bytes]]:
+    """What the clients of a grid in this process keep, by partition."""
+    found: dict[int, dict[str, bytes]] = {}
+    for partition, context in grid.contexts.items():
+        if isinstance(record := context.state.get(_KEPT), ConfigRecord) and len(record):
+            found[partition] = {str(key): value for key, value in record.items() if isinstance(value, bytes)}
+    return found
+
+
+def give_back(grid: InlineGrid, kept: Mapping[int, Mapping[str, bytes]]) -> None:
+    """Let the clients of a new grid keep what those of another did."""
+    for partition, values in kept.items():
+        grid.context(partition).state[_KEPT] = ConfigRecord(dict(values))
 
 
 def _partition(context: Context) -> int:

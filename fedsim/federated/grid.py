@@ -72,7 +72,7 @@ class InlineGrid(Grid):
         self._strict = strict
         self._sent = sent
         self._received = received
-        self._contexts: dict[int, Context] = {}
+        self.contexts: dict[int, Context] = {}  #: of the clients that have been called, by partition
         self._numbers = itertools.count(1)
         self._replies: dict[str, Message] = {}
         self._run = Run.create_empty(_RUN_ID)
@@ -136,15 +136,15 @@ class InlineGrid(Grid):
 
     def context(self, partition: int) -> Context:
         """What a client keeps from message to message."""
-        if partition not in self._contexts:
-            self._contexts[partition] = Context(
+        if partition not in self.contexts:
+            self.contexts[partition] = Context(
                 run_id=_RUN_ID,
                 node_id=_FIRST_NODE_ID + partition,
                 node_config={"partition-id": partition, "num-partitions": self._partitions},
                 state=RecordDict(),
                 run_config=dict(self._run_config),
             )
-        return self._contexts[partition]
+        return self.contexts[partition]
 
     def _answered(self, message: Message) -> Message | None:
         """A client's reply, on its way there and back; None where it is lost."""
