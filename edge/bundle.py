@@ -48,13 +48,15 @@ __all__ = [
 FORMAT = 1
 
 _TABLES = "tables."
+_MOST_REPLACED = 256  # ids of models that a bundle remembers to have replaced
 
 
 def save(model: SplitModel, spec: ModelSpec, folder: Path, *, overwrite: bool = False) -> str:
     """Write both halves of a model, or the one half of a local model.
 
     The folder appears at once, after both halves have been loaded from it for a test and a black image
-    has gone through them. What ``prepare_training`` attached is not written.
+    has gone through them. What ``prepare_training`` attached is not written. The server half keeps the ids of
+    the models that it overwrites, so that the server tells their devices that they are outdated.
 
     Returns:
         the model's id: equal for equal specifications and weights.
@@ -70,6 +72,7 @@ def save(model: SplitModel, spec: ModelSpec, folder: Path, *, overwrite: bool = 
     description, shapes = _described(model, spec)
     contents = {half: _tensors(model, spec, half, *shapes) for half in _halves_of(spec)}
     model_id = _model_id(spec, {key: value for part in contents.values() for key, value in part.items()})
+    replaced = [one for one in _replaced(folder) if one != model_id][-_MOST_REPLACED:]
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as scratch:
         fresh = Path(scratch) / "new"
@@ -83,6 +86,8 @@ def save(model: SplitModel, spec: ModelSpec, folder: Path, *, overwrite: bool = 
                 "spec": asdict(spec),
                 **description,
             }
+            if half == "server" and replaced:
+                record["replaces"] = replaced
             record["sha256"] = _sha256(fresh / half / "weights.safetensors")
             text = json.dumps(record, indent=2, sort_keys=True) + "\n"
             (fresh / half / "model.json").write_text(text, encoding="utf-8")
@@ -201,6 +206,15 @@ def _tried(folder: Path) -> None:
         ) from error
 
 
+def _replaced(folder: Path) -> list[str]:
+    """Ids of the model in a folder and of those that it replaced; none where no server half can be read."""
+    try:
+        record = _record(_found(folder, "server"), "server")
+    except BundleError:
+        return []
+    return list(dict.fromkeys([*record["replaces"], record["model_id"]]))
+
+
 def _tensors(model: SplitModel, spec: ModelSpec, half: Half, *shapes: Shape) -> dict[str, Tensor]:
     """All tensors that ship with one half, under the names that they have in its file."""
     expected = set(skeleton(spec, half, *shapes).state_dict())
@@ -300,6 +314,7 @@ def _record(path: Path, half: Half) -> dict[str, Any]:
             "parameters": int(record["parameters"][half]),
             "macs": int(record["macs"][half]),
             "classes": int(record["classes"]),
+            "replaces": tuple(map(str, record.get("replaces", ()))),
             "sha256": str(record["sha256"]),
         }
     except BundleError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +29,7 @@ class LoadedHalf:
     parameters: int  #: of this half
     macs: int  #: of this half, for one sample
     classes: int  #: length of the logits
+    replaces: tuple[str, ...] = field(default=(), kw_only=True)  #: ids of models whose place this one took
 
     def handshake(self, client: str = "", top: int = 1) -> Handshake:
         """What this half opens a stream with, or expects of one."""

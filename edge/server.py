@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import grpc
 
     from edge.bundle import ServerHalf
+    from edge.prototypes.store import PrototypeStore
     from edge.service import Settings
 
 __all__ = ["TailServer", "main"]
@@ -56,6 +57,7 @@ class TailServer:
         credentials: for TLS; plain TCP without.
         keepalive_s: a peer that was silent for so long is asked whether it is there.
         keepalive_timeout_s: and is forgotten when it does not reply for so long.
+        prototypes: devices may add to these, and they tell the class of a sample.
 
     Raises:
         OSError: the address cannot be listened on.
@@ -70,6 +72,7 @@ class TailServer:
         credentials: grpc.ServerCredentials | None = None,
         keepalive_s: float = 30.0,
         keepalive_timeout_s: float = 20.0,
+        prototypes: PrototypeStore | None = None,
     ) -> None:
         import grpc  # noqa: PLC0415
         from grpc_health.v1 import health, health_pb2_grpc  # noqa: PLC0415
@@ -79,7 +82,7 @@ class TailServer:
         from edge.service import TailService  # noqa: PLC0415
 
         _check_free(listen)
-        self.service = TailService(halves, settings)
+        self.service = TailService(halves, settings, prototypes)
         self._health = health.aio.HealthServicer()
         self._server = grpc.aio.server(
             options=(
@@ -153,6 +156,18 @@ def _load(folders: Sequence[Path]) -> dict[str, ServerHalf]:
     return halves
 
 
+def _store(options: argparse.Namespace, halves: Mapping[str, ServerHalf]) -> PrototypeStore | None:
+    """The prototypes that the server is to classify by, if any."""
+    from edge.prototypes.service import store_for  # noqa: PLC0415
+
+    if options.prototypes is not None:
+        return store_for(options.prototypes, halves, options.learned_with, options.max_classes)
+    for option, value in (("learned-with", options.learned_with), ("max-classes", options.max_classes)):
+        if value is not None:
+            raise ValueError(f"--{option} is of no use without --prototypes")
+    return None
+
+
 def _credentials(certificate: Path | None, key: Path | None) -> grpc.ServerCredentials | None:
     import grpc  # noqa: PLC0415
 
@@ -170,7 +185,10 @@ def _announce(path: Path, where: str) -> None:
 
 
 async def _serve(
-    options: argparse.Namespace, halves: Mapping[str, ServerHalf], credentials: grpc.ServerCredentials | None
+    options: argparse.Namespace,
+    halves: Mapping[str, ServerHalf],
+    credentials: grpc.ServerCredentials | None,
+    prototypes: PrototypeStore | None,
 ) -> None:
     from edge.service import Settings  # noqa: PLC0415
 
@@ -182,7 +200,7 @@ async def _serve(
         max_waiting=options.max_waiting,
         max_calls=options.max_calls,
     )
-    server = TailServer(halves, settings, options.listen, credentials=credentials)
+    server = TailServer(halves, settings, options.listen, credentials=credentials, prototypes=prototypes)
     asked_to_stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for name in (signal.SIGTERM, signal.SIGINT):
@@ -215,6 +233,19 @@ def _parser() -> Parser:
         metavar="HOST:PORT",
         help="where to listen; port 0 takes a free one (default: %(default)s)",
     )
+    add(
+        "--prototypes",
+        type=Path,
+        metavar="FILE",
+        help="classify by the nearest prototype; devices that learn add to those in FILE",
+    )
+    add(
+        "--learned-with",
+        type=existing_folder,
+        metavar="DIR",
+        help="the whole model that devices learn with (default: that of the first to learn)",
+    )
+    add("--max-classes", type=count(1), metavar="N", help="refuse classes from N on (default: none)")
     add("--batch", type=count(1), default=32, metavar="N", help="largest batch (default: %(default)s)")
     add(
         "--wait-ms",
@@ -298,12 +329,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         credentials = _credentials(options.tls_cert, options.tls_key)
         halves = _load(options.model)
+        prototypes = _store(options, halves)
     except (ValueError, OSError) as error:
         parser.error(str(error))
     try:
-        asyncio.run(_serve(options, halves, credentials))
+        asyncio.run(_serve(options, halves, credentials, prototypes))
     except OSError as error:
         parser.error(str(error))
+    finally:
+        if prototypes is not None:
+            prototypes.close()
     return 0
 
 

@@ -10,18 +10,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import grpc
-from google.protobuf.message import DecodeError, Message
 
 from edge.batching import Batcher, Completed
 from edge.coding.frame import PROTOCOL, FrameError, Handshake, check_sample
+from edge.prototypes.service import PrototypeService
+from edge.rejection import LONGEST_ERROR, RejectedError, parsed
 from edge.rpc import (
     SERVICE,
     DescribeRequest,
@@ -37,6 +38,7 @@ from edge.tail import Prediction, Refusal, Request, predict
 
 if TYPE_CHECKING:
     from edge.bundle import ServerHalf
+    from edge.prototypes.store import PrototypeStore
 
 __all__ = ["FRAME_MARGIN", "Settings", "TailService"]
 
@@ -46,9 +48,6 @@ FRAME_MARGIN = 1024
 _log = logging.getLogger(__name__)
 _STATUS = {code.value[0]: code for code in grpc.StatusCode}
 _HANDSHAKE_S = 5.0  # that a stream may stay open without one
-_LONGEST_ERROR = 500  # characters; what a peer sent is quoted, and a status travels in a header
-
-M = TypeVar("M", bound=Message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,15 +72,6 @@ class Settings:
     max_calls: int = 1024
 
 
-class _RejectedError(Exception):
-    """A fault that ends the call with a status."""
-
-    def __init__(self, code: grpc.StatusCode, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message[:_LONGEST_ERROR]
-
-
 _SHUTTING_DOWN = (grpc.StatusCode.UNAVAILABLE, "shutting down")
 
 
@@ -98,10 +88,15 @@ class TailService:
     Args:
         halves: the server halves by model id.
         settings: batching and bounds.
+        prototypes: devices may add to these, and they, not the largest output, tell the class of a sample.
+            All models have outputs of their dimension.
     """
 
-    def __init__(self, halves: Mapping[str, ServerHalf], settings: Settings) -> None:
+    def __init__(
+        self, halves: Mapping[str, ServerHalf], settings: Settings, prototypes: PrototypeStore | None = None
+    ) -> None:
         self._settings = settings
+        self._learning = None if prototypes is None else PrototypeService(prototypes)
         self._executor = ThreadPoolExecutor(settings.workers, thread_name_prefix="tail")
         workers = asyncio.Semaphore(settings.workers)
         self._models = {
@@ -109,7 +104,7 @@ class TailService:
                 half=half,
                 expected=half.handshake(),
                 batcher=Batcher(
-                    partial(predict, half),
+                    partial(predict, half, store=prototypes),
                     size=settings.batch,
                     wait_s=settings.wait_s,
                     executor=self._executor,
@@ -131,7 +126,8 @@ class TailService:
     @property
     def max_message(self) -> int:
         """Bytes of the largest message that some model served can need."""
-        return max(model.half.max_payload for model in self._models.values()) + FRAME_MARGIN
+        longest = max(model.half.max_payload for model in self._models.values())
+        return max(longest, self._learning.max_statistics if self._learning else 0) + FRAME_MARGIN
 
     def handler(self) -> grpc.GenericRpcHandler:
         """What a gRPC server needs to route calls here; without (de)serialisers, so bytes as they come."""
@@ -141,6 +137,12 @@ class TailService:
                 "Stream": grpc.stream_stream_rpc_method_handler(self._stream),
                 "Infer": grpc.unary_unary_rpc_method_handler(self._infer),
                 "Describe": grpc.unary_unary_rpc_method_handler(self._describe),
+                "PushStatistics": grpc.unary_unary_rpc_method_handler(
+                    partial(self._learn, PrototypeService.push)
+                ),
+                "GetPrototypes": grpc.unary_unary_rpc_method_handler(
+                    partial(self._learn, PrototypeService.get)
+                ),
             },
         )
 
@@ -160,8 +162,10 @@ class TailService:
         for model in self._models.values():
             await model.batcher.stop()
         self._executor.shutdown()
+        if self._learning is not None:
+            self._learning.stop()
 
-    # The three methods of the service.
+    # The methods of the service.
 
     async def _stream(self, _requests: object, context: Any) -> None:
         async with self._call(context):
@@ -173,7 +177,7 @@ class TailService:
 
     async def _infer(self, raw: bytes, context: Any) -> bytes:
         async with self._call(context):
-            uplink = _parsed(Uplink, raw)
+            uplink = parsed(Uplink, raw)
             model, handshake = self._accepted(uplink)
             downlink = await self._answer(model, uplink, handshake.top)
             if downlink.code:
@@ -182,7 +186,7 @@ class TailService:
 
     async def _describe(self, raw: bytes, context: Any) -> bytes:
         async with self._call(context):
-            _parsed(DescribeRequest, raw)
+            parsed(DescribeRequest, raw)
             return Description(
                 protocol=PROTOCOL,
                 models=[from_handshake(model.expected) for model in self._models.values()],
@@ -192,6 +196,15 @@ class TailService:
                 rejected=self._rejected,
             ).SerializeToString()
 
+    async def _learn(
+        self, answer: Callable[[PrototypeService, bytes], Awaitable[bytes]], raw: bytes, context: Any
+    ) -> bytes:
+        async with self._call(context):
+            if self._learning is None:
+                text = "this server keeps no prototypes: it was started without --prototypes"
+                raise RejectedError(grpc.StatusCode.UNIMPLEMENTED, text)
+            return await answer(self._learning, raw)
+
     @asynccontextmanager
     async def _call(self, context: Any) -> AsyncIterator[None]:
         """Keep count of open calls; turn a rejection into the call's status."""
@@ -199,12 +212,12 @@ class TailService:
         self._idle.clear()
         try:
             if self._stopping.done():
-                raise _RejectedError(*_SHUTTING_DOWN)
+                raise RejectedError(*_SHUTTING_DOWN)
             if self._calls > self._settings.max_calls:
                 text = f"{self._settings.max_calls} calls are open, the most that are allowed"
-                raise _RejectedError(grpc.StatusCode.RESOURCE_EXHAUSTED, text)
+                raise RejectedError(grpc.StatusCode.RESOURCE_EXHAUSTED, text)
             yield
-        except _RejectedError as error:
+        except RejectedError as error:
             if error.code is not grpc.StatusCode.UNAVAILABLE:
                 self._rejected += 1
                 _log.info("%s: %s: %s", context.peer(), error.code.name, error.message)
@@ -219,17 +232,17 @@ class TailService:
     async def _converse(self, context: Any) -> None:
         first = await self._read(context, _HANDSHAKE_S)
         if first is None:
-            raise _RejectedError(grpc.StatusCode.FAILED_PRECONDITION, "the stream ended before its handshake")
-        opening = _parsed(Uplink, first)
+            raise RejectedError(grpc.StatusCode.FAILED_PRECONDITION, "the stream ended before its handshake")
+        opening = parsed(Uplink, first)
         model, handshake = self._accepted(opening)
         if opening.sample or opening.payload or opening.checksum:
             text = "the handshake of a stream comes alone, but there is a sample in its message"
-            raise _RejectedError(grpc.StatusCode.INVALID_ARGUMENT, text)
+            raise RejectedError(grpc.StatusCode.INVALID_ARGUMENT, text)
         _log.info("%s: %r opened a stream for model %s", context.peer(), handshake.client, handshake.model)
         await context.write(self._welcome(model))
         slots = asyncio.Semaphore(self._settings.max_in_flight)
         writing = asyncio.Lock()
-        rejected: _RejectedError | None = None
+        rejected: RejectedError | None = None
         async with asyncio.TaskGroup() as group:
             while rejected is None:
                 await slots.acquire()
@@ -238,7 +251,7 @@ class TailService:
                     if raw is None:
                         break
                     uplink = _sample(raw)
-                except _RejectedError as error:
+                except RejectedError as error:
                     rejected = error
                 else:
                     reply = self._reply(context, model, uplink, handshake.top, writing)
@@ -260,15 +273,15 @@ class TailService:
         end with its call: gRPC has no way to take one back.
         """
         if self._stopping.done():
-            raise _RejectedError(*_SHUTTING_DOWN)
+            raise RejectedError(*_SHUTTING_DOWN)
         reading = asyncio.ensure_future(context.read())
         waited_for = (reading, self._stopping)
         await asyncio.wait(waited_for, timeout=patience_s, return_when=asyncio.FIRST_COMPLETED)
         if not reading.done():
             reading.add_done_callback(_forget)
             if self._stopping.done():
-                raise _RejectedError(*_SHUTTING_DOWN)
-            raise _RejectedError(grpc.StatusCode.DEADLINE_EXCEEDED, f"no handshake within {patience_s:g} s")
+                raise RejectedError(*_SHUTTING_DOWN)
+            raise RejectedError(grpc.StatusCode.DEADLINE_EXCEEDED, f"no handshake within {patience_s:g} s")
         raw = reading.result()
         return None if raw is grpc.aio.EOF else raw
 
@@ -284,25 +297,30 @@ class TailService:
     def _accepted(self, uplink: Uplink) -> tuple[_Model, Handshake]:
         """The model that a message's handshake asks for."""
         if not uplink.HasField("handshake"):
-            raise _RejectedError(grpc.StatusCode.FAILED_PRECONDITION, "expected a handshake, got a sample")
+            raise RejectedError(grpc.StatusCode.FAILED_PRECONDITION, "expected a handshake, got a sample")
         handshake = to_handshake(uplink.handshake)
         if handshake.protocol != PROTOCOL:
-            raise _RejectedError(
+            raise RejectedError(
                 grpc.StatusCode.FAILED_PRECONDITION,
                 f"protocol version: expected {PROTOCOL}, got {handshake.protocol}",
             )
         model = self._models.get(handshake.model)
         if model is None:
-            raise _RejectedError(
-                grpc.StatusCode.FAILED_PRECONDITION,
-                f"model id: expected {' or '.join(self._models)}, got {handshake.model[:64]!r}",
-            )
+            raise RejectedError(grpc.StatusCode.FAILED_PRECONDITION, self._unknown(handshake.model))
         mismatch = model.expected.mismatch(handshake)
         if mismatch is not None:
             wrong_shape = model.expected.tables == handshake.tables
             code = grpc.StatusCode.INVALID_ARGUMENT if wrong_shape else grpc.StatusCode.FAILED_PRECONDITION
-            raise _RejectedError(code, mismatch)
+            raise RejectedError(code, mismatch)
         return model, handshake
+
+    def _unknown(self, name: str) -> str:
+        """What to say to a device with a model that is not served."""
+        for model in self._models.values():
+            if name in model.half.replaces:
+                fresh = model.half.model_id
+                return f"model id: {name} is outdated: {fresh} has replaced it; update this device's model"
+        return f"model id: expected {' or '.join(self._models)}, got {name[:64]!r}"
 
     # A sample.
 
@@ -329,7 +347,7 @@ class TailService:
 
     def _refused(self, sample: int, code: int, message: str) -> Downlink:
         self._rejected += 1
-        return Downlink(sample=sample, code=code, error=message[:_LONGEST_ERROR])
+        return Downlink(sample=sample, code=code, error=message[:LONGEST_ERROR])
 
 
 def _downlink(sample: int, completed: Completed[Any], prediction: Prediction) -> Downlink:
@@ -346,21 +364,10 @@ def _downlink(sample: int, completed: Completed[Any], prediction: Prediction) ->
     )
 
 
-def _parsed(kind: Callable[[], M], raw: bytes) -> M:
-    message = kind()
-    try:
-        message.ParseFromString(raw)
-    except DecodeError:
-        name = message.DESCRIPTOR.full_name
-        text = f"{len(raw)} bytes that are no {name} message"
-        raise _RejectedError(grpc.StatusCode.INVALID_ARGUMENT, text) from None
-    return message
-
-
 def _sample(raw: bytes) -> Uplink:
-    uplink = _parsed(Uplink, raw)
+    uplink = parsed(Uplink, raw)
     if uplink.HasField("handshake"):
-        raise _RejectedError(grpc.StatusCode.INVALID_ARGUMENT, "a second handshake in one stream")
+        raise RejectedError(grpc.StatusCode.INVALID_ARGUMENT, "a second handshake in one stream")
     return uplink
 
 

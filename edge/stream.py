@@ -18,9 +18,10 @@ from edge.coding.frame import Handshake
 from edge.rpc import STREAM, Downlink, Uplink, Welcome, from_handshake
 from edge.sockets import SocketCounter, Traffic, connected_sockets
 
-__all__ = ["Delivery", "LostError", "RefusedError", "Stream", "StreamRecord"]
+__all__ = ["CHANNEL_OPTIONS", "Delivery", "LostError", "RefusedError", "Stream", "StreamRecord", "failure"]
 
-_OPTIONS = (
+#: Of every connection that a device opens.
+CHANNEL_OPTIONS = (
     ("grpc.use_local_subchannel_pool", 1),  # one connection for each stream, so that its bytes are its own
     ("grpc.enable_retries", 0),
     ("grpc.enable_http_proxy", 0),
@@ -133,9 +134,11 @@ class Stream:
         earlier = _inodes(peers)
         try:
             if self._credentials is None:
-                self._channel = grpc.aio.insecure_channel(self._server, options=_OPTIONS)
+                self._channel = grpc.aio.insecure_channel(self._server, options=CHANNEL_OPTIONS)
             else:
-                self._channel = grpc.aio.secure_channel(self._server, self._credentials, options=_OPTIONS)
+                self._channel = grpc.aio.secure_channel(
+                    self._server, self._credentials, options=CHANNEL_OPTIONS
+                )
             self._call = self._channel.stream_stream(STREAM)()
             async with asyncio.timeout(_OPENING_S):
                 self.welcome = await self._shake_hands(handshake)
@@ -264,24 +267,25 @@ async def _written(call: Any, message: bytes) -> None:
     except asyncio.InvalidStateError:
         raise await _reason(call) from None
     except grpc.aio.AioRpcError as error:
-        raise _failure(error.code(), error.details()) from None
+        raise failure(error.code(), error.details()) from None
 
 
 async def _read(call: Any) -> bytes:
     try:
         raw = await call.read()
     except grpc.aio.AioRpcError as error:
-        raise _failure(error.code(), error.details()) from None
+        raise failure(error.code(), error.details()) from None
     if raw is grpc.aio.EOF:
         raise await _reason(call)
     return bytes(raw)
 
 
 async def _reason(call: Any) -> LostError | RefusedError:
-    return _failure(await call.code(), await call.details())
+    return failure(await call.code(), await call.details())
 
 
-def _failure(code: grpc.StatusCode, details: str | None) -> LostError | RefusedError:
+def failure(code: grpc.StatusCode, details: str | None) -> LostError | RefusedError:
+    """What a call that ended with a status means for the device: whether trying again may help."""
     if code is grpc.StatusCode.OK:
         return LostError("the server ended the stream")
     text = f"{code.name}: {details}"

@@ -11,12 +11,17 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from edge.prototypes.limits import LARGEST
+from edge.prototypes.nearest import Prototypes
+from edge.prototypes.store import PrototypeStore
+
 if TYPE_CHECKING:
     from edge.bundle import ServerHalf
 
 __all__ = ["Prediction", "Refusal", "Request", "predict"]
 
 INVALID_ARGUMENT = 3
+FAILED_PRECONDITION = 9
 INTERNAL = 13
 
 _log = logging.getLogger(__name__)
@@ -32,7 +37,10 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """Labels and softmax scores, best first, and the time that their batch took."""
+    """Labels and softmax scores, best first, and the time that their batch took.
+
+    The nearest prototype is one label, without a score.
+    """
 
     labels: list[int]
     scores: list[float]
@@ -49,43 +57,72 @@ class Refusal:
     message: str
 
 
-def predict(half: ServerHalf, requests: Sequence[Request]) -> list[Prediction | Refusal]:
+#: What a sample's outputs say: labels and scores, best first.
+Row = tuple[list[int], list[float]] | Refusal
+
+
+def predict(
+    half: ServerHalf, requests: Sequence[Request], store: PrototypeStore | None = None
+) -> list[Prediction | Refusal]:
     """Decode a batch and run the tail on it.
 
     A payload that does not decode is refused; the others of its batch are answered all the same.
+
+    Args:
+        half: decoder and tail.
+        requests: the batch.
+        store: of prototypes; the nearest one tells the class, where otherwise the largest output does.
     """
     began = time.perf_counter()
+    prototypes = None if store is None else store.prototypes
+    if store is not None and prototypes is None:
+        return [Refusal(FAILED_PRECONDITION, "there is no prototype yet")] * len(requests)
     payloads = [request.payload for request in requests]
     features, refusals = _decode(half, payloads)
     decoded = time.perf_counter()
     if features is None:
         return [refusals[i] for i in range(len(requests))]
     with torch.inference_mode():
-        probabilities = torch.softmax(half.predict(features).float(), dim=1)
-        count = min(max(request.top for request in requests), probabilities.shape[1])
-        scores, labels = probabilities.topk(count, dim=1)
-    finite = torch.isfinite(scores).all(1).tolist()
+        outputs = half.predict(features).float()
+        top = max(request.top for request in requests)
+        rows = iter(_likeliest(outputs, top) if prototypes is None else _nearest(outputs, prototypes))
     finished = time.perf_counter()
-    rows = iter(zip(labels.tolist(), scores.tolist(), finite, strict=True))
     answers: list[Prediction | Refusal] = []
     for position, request in enumerate(requests):
         if position in refusals:
             answers.append(refusals[position])
             continue
-        row_labels, row_scores, usable = next(rows)
-        if not usable:
-            answers.append(Refusal(INVALID_ARGUMENT, "payload leads to scores that are not finite"))
+        row = next(rows)
+        if isinstance(row, Refusal):
+            answers.append(row)
             continue
+        labels, scores = row
         answers.append(
             Prediction(
-                labels=row_labels[: request.top],
-                scores=row_scores[: request.top],
+                labels=labels[: request.top],
+                scores=scores[: request.top],
                 decode_s=decoded - began,
                 tail_s=finished - decoded,
                 batch=len(requests),
             )
         )
     return answers
+
+
+def _likeliest(logits: Tensor, top: int) -> list[Row]:
+    probabilities = torch.softmax(logits, dim=1)
+    scores, labels = probabilities.topk(min(top, probabilities.shape[1]), dim=1)
+    finite = torch.isfinite(scores).all(1).tolist()
+    refusal = Refusal(INVALID_ARGUMENT, "payload leads to scores that are not finite")
+    rows = zip(labels.tolist(), scores.tolist(), finite, strict=True)
+    return [(labels, scores) if usable else refusal for labels, scores, usable in rows]
+
+
+def _nearest(features: Tensor, prototypes: Prototypes) -> list[Row]:
+    usable = (features.abs() <= LARGEST).all(1)
+    refusal = Refusal(INVALID_ARGUMENT, f"payload leads to features beyond {LARGEST:g}, or not finite")
+    classes = iter(prototypes.nearest(features[usable].numpy()).tolist())
+    return [([next(classes)], []) if one else refusal for one in usable.tolist()]
 
 
 def _decode(half: ServerHalf, payloads: Sequence[bytes]) -> tuple[Tensor | None, dict[int, Refusal]]:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -19,6 +19,9 @@ from rich.table import Table
 from fedsim import __version__
 from fedsim.errors import FedsimError
 from fedsim.plugins import importable
+
+if TYPE_CHECKING:
+    from fedsim.scenario import FederatedScenario, Scenario
 
 __all__ = ["app", "main"]
 
@@ -41,6 +44,8 @@ class Kind(StrEnum):
     DATASETS = "datasets"
     RECIPES = "recipes"
     ENGINES = "engines"
+    METHODS = "methods"
+    PARTITIONS = "partitions"
 
 
 def _show_version(wanted: bool) -> None:
@@ -140,7 +145,7 @@ def sweep(
         from fedsim.scenario import load  # noqa: PLC0415
 
         chosen = None if seeds is None else _seeds(seeds)
-        scenarios = [load(file, overrides or ()) for file in files]
+        scenarios = [_swept(file, load(file, overrides or ())) for file in files]
         if len({scenario.name for scenario in scenarios}) < len(scenarios):
             raise OutputError("two files have the same name: in them; each needs a folder of its own")
 
@@ -169,6 +174,17 @@ def sweep(
             raise SweepError("\n".join(map(str, failures)))
 
 
+def _swept(file: Path, scenario: Scenario | FederatedScenario) -> Scenario:
+    """A scenario that has a model to be swept."""
+    from fedsim.errors import Problem, ScenarioError  # noqa: PLC0415
+    from fedsim.scenario import Scenario  # noqa: PLC0415
+
+    if not isinstance(scenario, Scenario):
+        message = "is all that there is here, and a sweep is of a split network; use fedsim run"
+        raise ScenarioError(str(file), [Problem("federation", message)])
+    return scenario
+
+
 def _seeds(text: str) -> tuple[int, ...]:
     words = [word.strip() for word in text.split(",")]
     if not all(word.isascii() and word.isdigit() and int(word) < 2**32 for word in words):
@@ -187,7 +203,7 @@ def _cores() -> int:
 def list_names(kind: Annotated[Kind, typer.Argument(help="What to list.", metavar="KIND")]) -> None:
     """List the names that a scenario can use, each with what it is.
 
-    KIND is one of bottlenecks, backbones, datasets, recipes, engines.
+    KIND is one of bottlenecks, backbones, datasets, recipes, engines, methods, partitions.
     """
     with _reported():
         table = Table(box=None, pad_edge=False, show_header=False)
@@ -239,9 +255,27 @@ def _recipes() -> dict[str, str]:
 
 
 def _engines() -> dict[str, str]:
+    """Those of split networks, and those of federations."""
     from fedsim.scenario import ENGINES  # noqa: PLC0415
+    from fedsim.scenario_federation import FEDERATED_ENGINES  # noqa: PLC0415
 
-    return {name: engine.title for name, engine in ENGINES.items()}
+    titles = {name: engine.title for name, engine in ENGINES.items()}
+    for name, engine in FEDERATED_ENGINES.items():
+        told = f"Federations: {engine.title}"
+        titles[name] = f"{titles[name]}\n{told}" if name in titles else told
+    return titles
+
+
+def _methods() -> dict[str, str]:
+    from fedsim.federated.method import available  # noqa: PLC0415
+
+    return available()
+
+
+def _partitions() -> dict[str, str]:
+    from fedsim.data.partitions import available  # noqa: PLC0415
+
+    return available()
 
 
 _NAMES: dict[Kind, Callable[[], dict[str, str]]] = {
@@ -250,6 +284,8 @@ _NAMES: dict[Kind, Callable[[], dict[str, str]]] = {
     Kind.DATASETS: _datasets,
     Kind.RECIPES: _recipes,
     Kind.ENGINES: _engines,
+    Kind.METHODS: _methods,
+    Kind.PARTITIONS: _partitions,
 }
 
 

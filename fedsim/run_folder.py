@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from fedsim.errors import OutputError, RunExistsError
+from fedsim.errors import EngineError, FederationError, OutputError, RunExistsError
 
-__all__ = ["SUMMARY", "checkpoints_of", "run_folder"]
+__all__ = ["SUMMARY", "checkpoints_of", "kept_for_later", "run_folder"]
 
 SUMMARY = "summary.json"
 
@@ -63,6 +63,22 @@ def checkpoints_of(out: Path) -> Path:
     """The folder ``.NAME.checkpoints`` beside a run's, for trainings that are not finished."""
     real = Path(os.path.realpath(out))
     return real.with_name(f".{real.name}.checkpoints")
+
+
+@contextmanager
+def kept_for_later(checkpoints: Path) -> Iterator[None]:
+    """Keep the checkpoints of a run that is interrupted, or that ends for what no training is to blame for.
+
+    That is a full disk, an engine, or one method of a federation, beside which others are finished.
+    """
+    try:
+        yield
+    except (OSError, OutputError, EngineError, FederationError):
+        raise
+    except Exception:
+        shutil.rmtree(checkpoints, ignore_errors=True)
+        raise
+    shutil.rmtree(checkpoints, ignore_errors=True)
 
 
 class _MisplacedError(Exception):

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import importlib
 import json
-import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,15 +17,18 @@ from safetensors.numpy import save_file
 from fedsim import data
 from fedsim.data import Dataset
 from fedsim.engines.plan import DevicePlan, Engine, RunPlan
-from fedsim.errors import EngineError, OutputError, ScenarioError
+from fedsim.errors import ScenarioError
+from fedsim.federated.run import perform_federation, write_federation
+from fedsim.federated.runner import Federated, federate
 from fedsim.inputs import inputs_of
 from fedsim.measure import ledger, plots, table
+from fedsim.measure.federation.table import print_federation
 from fedsim.measure.schema import Task
 from fedsim.measure.summary import ModelCost, Summary, summarise
 from fedsim.models import Model, Workshop
 from fedsim.progress import Display
-from fedsim.run_folder import SUMMARY, checkpoints_of, run_folder
-from fedsim.scenario import ENGINES, LOCAL, Baseline, Scenario
+from fedsim.run_folder import SUMMARY, checkpoints_of, kept_for_later, run_folder
+from fedsim.scenario import ENGINES, LOCAL, Baseline, FederatedScenario, Scenario
 from fedsim.scenario_checks import fleet_problem
 
 __all__ = ["Equipment", "perform", "run"]
@@ -48,7 +49,14 @@ class Equipment:
     teachers: Path | None = None
 
 
-def run(scenario: Scenario, out: Path | None, force: bool, console: Console, *, quiet: bool = False) -> Path:
+def run(
+    scenario: Scenario | FederatedScenario,
+    out: Path | None,
+    force: bool,
+    console: Console,
+    *,
+    quiet: bool = False,
+) -> Path:
     """Run a scenario and fill its run folder.
 
     Args:
@@ -59,8 +67,9 @@ def run(scenario: Scenario, out: Path | None, force: bool, console: Console, *, 
         quiet: print neither.
 
     Returns:
-        the run folder: ``summary.json``, ``ledger.parquet``, ``tradeoff.png``, ``training.json``,
-        ``scenario.yaml``, ``models/`` and ``logs/``.
+        the run folder: ``summary.json``, ``ledger.parquet`` and ``scenario.yaml``; of a split network
+        ``tradeoff.png``, ``training.json``, ``models/`` and ``logs/``; of a federation
+        ``federation.png``, ``partition.png``, ``rounds.json`` and ``states/``.
 
     Raises:
         FedsimError: nothing is left behind then, but for the checkpoints where the trainings were not to
@@ -68,12 +77,19 @@ def run(scenario: Scenario, out: Path | None, force: bool, console: Console, *, 
     """
     out = Path("runs") / f"{scenario.name}-{scenario.seed}" if out is None else out
     display = Display(console, quiet=quiet)
+    mended: list[str] = []
     with display.live():
-        summary, mended = perform(scenario, scenario.points(), out, force, display)
+        if isinstance(scenario, FederatedScenario):
+            summary = perform_federation(scenario, out, force, display)
+        else:
+            summary, mended = perform(scenario, scenario.points(), out, force, display, federated=True)
     for remark in mended:
         console.print(f"Note: {remark}.")
     if not quiet:
-        table.print_results(summary, console)
+        if summary.rows:
+            table.print_results(summary, console)
+        if summary.federation is not None:
+            print_federation(summary.federation, scenario.name, console)
         if scenario.data.remark:
             console.print(f"Note: {scenario.data.remark}.")
     return out
@@ -86,6 +102,8 @@ def perform(
     force: bool,
     display: Display,
     equipment: Equipment = Equipment(),
+    *,
+    federated: bool = False,
 ) -> tuple[Summary, list[str]]:
     """Run the baselines of a scenario and these points of its sweep.
 
@@ -99,13 +117,14 @@ def perform(
         force: replace a finished run.
         display: shows the progress.
         equipment: what runs share.
+        federated: carry out its federation, too, where it has one.
 
     Returns:
         the summary, and what went wrong and was mended.
     """
     started = time.monotonic()
     checkpoints = equipment.checkpoints or checkpoints_of(out)
-    with run_folder(out, force=force) as work, _kept_for_later(checkpoints):
+    with run_folder(out, force=force) as work, kept_for_later(checkpoints):
         dataset = equipment.dataset or data.load(scenario.data.name, scenario.data.validation)
         if problem := fleet_problem(scenario, len(dataset.x_test)):
             raise ScenarioError(scenario.name, [problem])
@@ -126,22 +145,12 @@ def perform(
         engine: Engine = importlib.import_module(ENGINES[scenario.engine].module).run
         with display.task("streaming the test set", plan.total_samples) as task:
             mended = engine(plan, task.reach)
-        summary = _conclude(scenario, models, plan, work, inputs, started)
+        found = None
+        if federated and scenario.federation is not None:
+            found = federate(scenario, plan.run, checkpoints, display)
+        summary = _conclude(scenario, models, plan, work, inputs, started, found)
         plan.samples.unlink()
     return summary, mended
-
-
-@contextmanager
-def _kept_for_later(checkpoints: Path) -> Iterator[None]:
-    """Keep the checkpoints of a run that did not fail in its trainings: interrupted, full disk, engine."""
-    try:
-        yield
-    except (OSError, OutputError, EngineError):
-        raise
-    except Exception:
-        shutil.rmtree(checkpoints, ignore_errors=True)
-        raise
-    shutil.rmtree(checkpoints, ignore_errors=True)
 
 
 def _make_models(
@@ -203,12 +212,14 @@ def _conclude(
     work: Path,
     inputs: Mapping[str, str],
     started: float,
+    federated: Federated | None,
 ) -> Summary:
     """Ledger, then everything that derives from it; the summary comes last."""
     events = ledger.read_events(plan.events)
     order = [model.method.name for model in models]
     ledger.check(events, {name: set(range(plan.sample_count)) for name in order})
-    records = ledger.write_parquet(events, work / "ledger.parquet")
+    ledger.write_parquet([*events, *(federated.events if federated else ())], work / "ledger.parquet")
+    records = ledger.to_table(events)
     for file in plan.events.iterdir():
         file.unlink()
     plan.events.rmdir()
@@ -219,6 +230,9 @@ def _conclude(
     duration = time.monotonic() - started
     summary = summarise(records, scenario.resolved(), scenario.seed, costs, order, duration, inputs)
     plots.plot_tradeoff(summary, work / "tradeoff.png")
+    if federated is not None:
+        part = write_federation(federated, scenario.name, work)
+        summary = summary.model_copy(update={"federation": part})
     summary.write(work / SUMMARY)
     return summary
 

@@ -16,6 +16,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BeforeValidator, Field, ValidationError
 
 from fedsim.errors import Problem, ScenarioError
+from fedsim.scenario_federation import FederatedScenario, FederationSection, is_federated_only
 from fedsim.scenario_problems import problems_of
 from fedsim.scenario_sections import (
     ENGINES,
@@ -47,6 +48,8 @@ __all__ = [
     "BottleneckSection",
     "DataSection",
     "EngineInfo",
+    "FederatedScenario",
+    "FederationSection",
     "FleetGroup",
     "ModelSection",
     "Scenario",
@@ -77,6 +80,7 @@ class Scenario(Section):
     baselines: tuple[Baseline, ...] = ()
     fleet: Annotated[tuple[FleetGroup, ...], Field(min_length=1)]
     server: ServerSection = ServerSection()
+    federation: FederationSection | None = None
     engine: Engine = "processes"
     sweep: Annotated[tuple[SweepGrid, ...], BeforeValidator(grid.as_grids)] = ()
 
@@ -128,7 +132,9 @@ def point_label(point: Scenario, setting: Mapping[str, Any]) -> str:
     return label_of([point.model.bottleneck.name, *words])
 
 
-def load(path: Path | str, overrides: Sequence[str] = (), seed: int | None = None) -> Scenario:
+def load(
+    path: Path | str, overrides: Sequence[str] = (), seed: int | None = None
+) -> Scenario | FederatedScenario:
     """The scenario of a YAML file, checked whole.
 
     Args:
@@ -139,10 +145,31 @@ def load(path: Path | str, overrides: Sequence[str] = (), seed: int | None = Non
     Raises:
         ScenarioError: names the file and, for everything that is wrong, key, value and what is allowed.
     """
-    from fedsim.scenario_checks import check  # noqa: PLC0415  (loads torch; the schema does not need it)
-
     file = str(path)
     document, origins = _document(Path(path), overrides, seed)
+    if is_federated_only(document):
+        return _federated(file, document, origins)
+    return _split(file, document, origins)
+
+
+def _federated(file: str, document: Mapping[str, Any], origins: dict[str, str]) -> FederatedScenario:
+    """A scenario that is federated only."""
+    from fedsim.scenario_federation_checks import check_federation  # noqa: PLC0415  (loads torch and Flower)
+
+    try:
+        scenario = FederatedScenario.model_validate(document)
+    except ValidationError as error:
+        problems = problems_of(error, FederatedScenario)
+        raise ScenarioError(file, [_placed(p, origins) for p in problems]) from None
+    if found := [_placed(p, origins) for p in check_federation(scenario)]:
+        raise ScenarioError(file, found)
+    return scenario
+
+
+def _split(file: str, document: dict[str, Any], origins: dict[str, str]) -> Scenario:
+    """A scenario of a network that is split."""
+    from fedsim.scenario_checks import check  # noqa: PLC0415  (loads torch; the schema does not need it)
+
     try:
         scenario = Scenario.model_validate(document)
     except ValidationError as error:
@@ -163,10 +190,21 @@ def load(path: Path | str, overrides: Sequence[str] = (), seed: int | None = Non
     for part in _points(scenario, file):
         known = origins | _grid_origins(scenario, part[0][0])
         wrong |= {_placed(p, known): None for p in check([point for _, _, point in part])}
+    wrong |= {_placed(p, origins): None for p in _problems_of_federation(scenario)}
     origins |= {key: _origin(scenario, n) for n, keys in enumerate(scenario.sweep) for key in keys}
     if found := list(wrong) or [_placed(p, origins) for p in _label_problems(scenario)]:
         raise ScenarioError(file, found)
     return scenario
+
+
+def _problems_of_federation(scenario: Scenario) -> list[Problem]:
+    """What is wrong in the federation of a scenario that has a split network, too."""
+    if scenario.federation is not None:
+        from fedsim.scenario_federation_checks import check_federation  # noqa: PLC0415  (loads Flower)
+
+        return list(check_federation(scenario))
+    keys = [key for key in ("partition", "personal_test") if getattr(scenario.data, key) is not None]
+    return [Problem(f"data.{key}", "is of a federation; there is no section federation") for key in keys]
 
 
 def _origin(scenario: Scenario, number: int) -> str:

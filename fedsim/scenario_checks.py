@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
-from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 from torch import nn
 
 from edge import backbones, bottlenecks
@@ -31,7 +30,7 @@ from fedsim.scenario import (
     Scenario,
     TrainingSection,
 )
-from fedsim.scenario_problems import allowed, unknown
+from fedsim.scenario_problems import complaint, unknown
 from fedsim.scenario_sections import OF_THE_RECIPE
 from fedsim.training import recipes
 
@@ -253,8 +252,8 @@ def _option_problems(
         place, shown = f"{key}.{option}", Problem.shown(value)
         if option in strangers:
             yield Problem(place, unknown("key", option, known, listed="the keys here are"), shown)
-        elif option in parameters and (complaint := _complaint(parameters[option].annotation, value)):
-            yield Problem(place, complaint, shown)
+        elif option in parameters and (said := complaint(parameters[option].annotation, value)):
+            yield Problem(place, said, shown)
     for option, parameter in parameters.items():
         needed = parameter.default is parameter.empty and parameter.kind is parameter.KEYWORD_ONLY
         misspelt = difflib.get_close_matches(option, strangers)
@@ -270,22 +269,6 @@ def _options_of(cls: type[bottlenecks.Bottleneck]) -> dict[str, inspect.Paramete
     except NameError:  # an annotation that is imported for type checkers only
         signature = inspect.signature(constructor)
     return {n: p for n, p in signature.parameters.items() if n not in {"input_shape", "output_shape"}}
-
-
-def _complaint(annotation: Any, value: Any) -> str | None:
-    """What is wrong with a value of an option, as far as its annotation says."""
-    if annotation is inspect.Parameter.empty or isinstance(annotation, str):
-        return None
-    try:
-        adapter = TypeAdapter(annotation, config=ConfigDict(strict=True))
-        schema = adapter.json_schema()
-    except PydanticUserError:  # a class that pydantic knows nothing of
-        return None
-    try:
-        adapter.validate_json(json.dumps(value))
-    except ValidationError:
-        return f"has to be {allowed(schema, schema)}"
-    return None
 
 
 def _shapes(

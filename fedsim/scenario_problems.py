@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import difflib
+import inspect
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
 from fedsim.errors import Problem
 
-__all__ = ["allowed", "problems_of", "unknown"]
+__all__ = ["allowed", "complaint", "problems_of", "unknown"]
 
 _KINDS = {
     "integer": "a whole number",
@@ -34,6 +36,22 @@ def unknown(kind: str, name: str, known: Iterable[str], *, listed: str = "known 
     close = difflib.get_close_matches(name, names, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ";"
     return f"unknown {kind}{hint} {listed} {', '.join(names) if names else 'none'}"
+
+
+def complaint(annotation: Any, value: Any) -> str | None:
+    """What is wrong with a value of an option, as far as its annotation says."""
+    if annotation is inspect.Parameter.empty or isinstance(annotation, str):
+        return None
+    try:
+        adapter = TypeAdapter(annotation, config=ConfigDict(strict=True))
+        schema = adapter.json_schema()
+    except PydanticUserError:  # a class that pydantic knows nothing of
+        return None
+    try:
+        adapter.validate_json(json.dumps(value))
+    except ValidationError:
+        return f"has to be {allowed(schema, schema)}"
+    return None
 
 
 def problems_of(error: ValidationError, model: type[BaseModel]) -> list[Problem]:

@@ -25,6 +25,9 @@ __all__ = [
     "FleetGroup",
     "ModelSection",
     "Name",
+    "Options",
+    "PartitionSection",
+    "Positive",
     "Section",
     "Seed",
     "ServerSection",
@@ -91,17 +94,21 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class _Options(Section):
-    """A name, and beside it the options that only the named class knows; they are checked against it."""
+class Options(Section):
+    """A name, and beside it the options that only what is named knows; they are checked against it."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
-    name: Name
-
     @property
     def options(self) -> dict[str, Any]:
-        """Arguments for the constructor of the bottleneck."""
+        """What stands beside the keys that all have."""
         return dict(self.model_extra or {})
+
+
+class _Options(Options):
+    """A bottleneck, with arguments for its constructor."""
+
+    name: Name
 
     @property
     def rate(self) -> float | None:
@@ -109,15 +116,25 @@ class _Options(Section):
         return next((float(self.options[key]) for key in _RATE_OPTIONS if key in self.options), None)
 
 
+class PartitionSection(Options):
+    """Who holds what in a federation: a kind of :func:`fedsim.data.partitions.available`, and its options."""
+
+    kind: Name
+
+
 class DataSection(Section):
     """The data set, by a name of :func:`fedsim.data.available`.
 
     ``validation`` is the share of the training set, the same of each class, that takes the place of the
-    test set: nothing is trained on it, and models may be chosen by it.
+    test set: nothing is trained on it, and models may be chosen by it. ``partition`` shares the training
+    set out to the clients of a federation, each of which keeps the share ``personal_test`` of its samples
+    for a test of its own.
     """
 
     name: Annotated[str, AfterValidator(_known_data)]
     validation: Annotated[float, Field(strict=True, gt=0, lt=1, allow_inf_nan=False)] | None = None
+    partition: PartitionSection | None = None
+    personal_test: Annotated[float, Field(strict=True, ge=0, lt=1, allow_inf_nan=False)] | None = None
 
     @property
     def remark(self) -> str | None:

@@ -2,7 +2,8 @@
 
 For data of which there is no prior: nothing has to be shipped with it or agreed on before. The
 frequencies of a block are made of the symbols ahead of it, in integers, so that they are the same on
-every machine.
+every machine. Blocks grow with what is known already: short where a symbol says much, long where it says
+little.
 """
 
 from __future__ import annotations
@@ -18,15 +19,18 @@ from edge.coding.tables import PRECISION
 
 __all__ = ["AdaptiveCoder"]
 
-_BLOCK = 16  # symbols from one count to the next
-_SMOOTH = 32  # alphabets of more symbols take neighbours for relatives
+_BLOCK = 4  # symbols of the first block
+_GROWTH = 4  # later ones are one in so many of all symbols ahead of them
+_INTEGER_BITS = 63
+_SMOOTH = 32  # a count spreads over neighbours as far as one in so many of the alphabet
 
 
 class AdaptiveCoder:
     """Codes symbols ``0 .. size - 1``.
 
     A symbol's weight is twice its count and one (Krichevsky and Trofimov 1981). In alphabets of more than
-    32 symbols a count spreads over its neighbours, as a histogram with few samples is smoothed.
+    63 symbols half of a count spreads over its neighbours, as a histogram with few samples is smoothed; half
+    stays, for values that many have, such as the zeros of a rectifier.
 
     Args:
         size: symbols of the alphabet, 2 to 65536.
@@ -44,9 +48,8 @@ class AdaptiveCoder:
         if not 2 <= size <= 1 << 16:
             raise ValueError(f"size is {size}, allowed are 2 to {1 << 16}")
         self.size = size
-        reach = size // _SMOOTH - 1
-        ramp = np.arange(1, reach + 2, dtype=np.int64)
-        self._kernel = np.concatenate([ramp, ramp[-2::-1]]) if reach > 0 else np.ones(1, np.int64)
+        self._reach = max(1, size // _SMOOTH)
+        self._unit = self._reach**2  # all that a count gives to others
 
     def encode(self, symbols: NDArray[np.int32]) -> bytes:
         """Code int32 symbols [n]; no bytes for none.
@@ -73,8 +76,7 @@ class AdaptiveCoder:
         decoder = opened(payload)
         weights = self._first()
         try:
-            for start in range(0, count, _BLOCK):
-                end = min(start + _BLOCK, count)
+            for start, end in _bounds(count):
                 symbols[start:end] = decoder.decode(_model(_frequencies(weights)), end - start)
                 self._count(weights, symbols[start:end])
         except AssertionError as error:  # constriction's word for data that no encoder produces
@@ -95,18 +97,25 @@ class AdaptiveCoder:
 
     def _blocks(self, symbols: NDArray[np.int32]) -> Iterator[tuple[NDArray[np.int32], NDArray[np.int64]]]:
         weights = self._first()
-        for start in range(0, len(symbols), _BLOCK):
-            block = symbols[start : start + _BLOCK]
+        for start, end in _bounds(len(symbols)):
+            block = symbols[start:end]
             yield block, _frequencies(weights)
             self._count(weights, block)
 
     def _first(self) -> NDArray[np.int64]:
-        return np.full(self.size, int(self._kernel.sum()), dtype=np.int64)
+        return np.full(self.size, self._unit, dtype=np.int64)
 
     def _count(self, weights: NDArray[np.int64], block: NDArray[np.int32]) -> None:
-        """Add symbols to the weights; what a kernel has beyond the alphabet's ends is lost."""
+        """Add symbols to the weights; what a triangle has beyond the alphabet's ends is lost."""
         counts = np.bincount(block, minlength=self.size)
-        weights += 2 * np.convolve(counts, self._kernel, "same") if len(self._kernel) > 1 else 2 * counts
+        if self._reach == 1:
+            weights += 2 * counts
+            return
+        bends = np.zeros(self.size + 2 * self._reach, dtype=np.int64)  # second differences of the triangles
+        for begin, bend in ((0, 1), (self._reach, -2), (2 * self._reach, 1)):
+            bends[begin : begin + self.size] += bend * counts
+        spread = bends.cumsum().cumsum()[self._reach - 1 :][: self.size]
+        weights += 2 * (spread + self._unit * counts)
 
     def _checked(self, symbols: NDArray[np.int32]) -> NDArray[np.int32]:
         if symbols.ndim != 1 or symbols.dtype != np.int32:
@@ -116,8 +125,18 @@ class AdaptiveCoder:
         return symbols
 
 
+def _bounds(count: int) -> Iterator[tuple[int, int]]:
+    """Where each block begins and ends."""
+    start = 0
+    while start < count:
+        end = min(start + max(_BLOCK, start // _GROWTH), count)
+        yield start, end
+        start = end
+
+
 def _frequencies(weights: NDArray[np.int64]) -> NDArray[np.int64]:
     """Integers of at least 1 with the sum ``2 ** PRECISION``, in proportion to the weights."""
+    weights = weights >> max(0, int(weights.max()).bit_length() + PRECISION - _INTEGER_BITS)
     free = (1 << PRECISION) - len(weights)
     shares: NDArray[np.int64] = weights * free // weights.sum()
     shares[weights.argmax()] += free - shares.sum()

@@ -14,6 +14,7 @@ themselves. Means of 32 bits are float32; at 64 bits the sums themselves stand t
 from __future__ import annotations
 
 import math
+import operator
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,6 +32,7 @@ BITS = (*range(1, 17), 32, 64)
 _SLOTS, _SQUARES = 1, 2
 _MOST_BYTES_OF_A_VARINT = 9
 _RANGE_BYTES = 8
+_FLOAT32_LIMIT = 2.0**128 - 2.0**103  # from here on float32 rounds to infinity
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +81,12 @@ class StatisticsCodec:
             raise StatisticsError(f"features have {statistics.dimension} values, expected {self.dimension}")
         if rows > self.most_rows:
             raise StatisticsError(f"{rows} rows, a message has at most {self.most_rows}")
-        slots = bool(statistics.slots.any())
+        slots = bool(np.count_nonzero(statistics.slots))
         form = _SLOTS * slots + _SQUARES * (statistics.squares is not None)
         head = bytearray([form, self.bits])
         _put(head, [self.dimension, rows])
-        _put(head, np.diff(statistics.classes, prepend=0).tolist())
+        classes = statistics.classes.tolist()
+        _put(head, list(map(operator.sub, classes, [0, *classes])))
         if slots:
             _put(head, statistics.slots.tolist())
         _put(head, statistics.counts.tolist())
@@ -109,17 +112,10 @@ class StatisticsCodec:
             StatisticsError: bytes that no statistics of this dimension and these bits are written as.
         """
         reader = _Reader(payload)
-        form, bits = reader.byte(), reader.byte()
-        dimension, rows = reader.number(), reader.number()
-        if form > _SLOTS | _SQUARES:
-            raise StatisticsError(f"form {form} is none that this version knows")
-        if (dimension, bits) != (self.dimension, self.bits):
-            found, asked = f"{dimension} values of {bits} bits", f"{self.dimension} of {self.bits}"
-            raise StatisticsError(f"statistics of {found}, expected {asked}")
-        if rows > min(self.most_rows, len(payload)):
-            raise StatisticsError(f"{rows} rows, a message of {len(payload)} bytes has fewer")
-        classes = np.cumsum(np.array(reader.numbers(rows), dtype=np.int64))
-        slots = np.array(reader.numbers(rows) if form & _SLOTS else [0] * rows, dtype=np.int64)
+        form = reader.byte()
+        rows = self._rows(reader, form, len(payload))
+        classes = np.array(reader.numbers(rows), dtype=np.int64).cumsum()
+        slots = np.array(reader.numbers(rows), np.int64) if form & _SLOTS else np.zeros(rows, np.int64)
         counts = np.array(reader.numbers(rows), dtype=np.int64)
         squares = None
         if form & _SQUARES:
@@ -128,21 +124,57 @@ class StatisticsCodec:
             squares = self._read(reader.rest(), rows)
         else:
             means = self._read(reader.rest(), rows)
-        if self.bits == 64:
-            return ClassStatistics(classes, slots, counts, means, squares)
-        if squares is not None:
-            squares = (squares.clip(0) + means**2) * counts[:, None]
-        return ClassStatistics(classes, slots, counts, means * counts[:, None], squares)
+        sums = means
+        if self.bits < 64:
+            sums = means * counts[:, None]
+            squares = None if squares is None else (squares.clip(0) + means**2) * counts[:, None]
+        found = ClassStatistics.unchecked(classes, slots, counts, sums, squares)
+        found.check_rows()  # all else, shapes and types and that values are finite, is so by now
+        return found
+
+    def ideal_bits(self, payload: bytes) -> float:
+        """What :attr:`EncodedStatistics.ideal_bits` was when a payload was made, for whoever has it alone.
+
+        Raises:
+            StatisticsError: bytes that no statistics of this dimension and these bits are written as.
+        """
+        reader = _Reader(payload)
+        form = reader.byte()
+        rows = self._rows(reader, form, len(payload))
+        ideal, count = 8.0 * len(payload), rows * self.dimension
+        if self.bits > 16 or not count:
+            return ideal
+        reader.numbers(rows * (3 if form & _SLOTS else 2))
+        coder = AdaptiveCoder(1 << self.bits)
+        for last in (False, True) if form & _SQUARES else (True,):
+            coded = (reader.rest() if last else reader.take(reader.number()))[_RANGE_BYTES:]
+            try:
+                symbols = coder.decode(coded, count)
+            except CodingError as error:
+                raise StatisticsError(str(error)) from error
+            ideal += coder.bits(symbols) - 8.0 * len(coded)
+        return ideal
+
+    def _rows(self, reader: _Reader, form: int, size: int) -> int:
+        """Rows of a message of this form and size, behind whose form the reader stands."""
+        bits, dimension, rows = reader.byte(), reader.number(), reader.number()
+        if form > _SLOTS | _SQUARES:
+            raise StatisticsError(f"form {form} is none that this version knows")
+        if (dimension, bits) != (self.dimension, self.bits):
+            found, asked = f"{dimension} values of {bits} bits", f"{self.dimension} of {self.bits}"
+            raise StatisticsError(f"statistics of {found}, expected {asked}")
+        if rows > min(self.most_rows, size):
+            raise StatisticsError(f"{rows} rows, a message of {size} bytes has fewer")
+        return rows
 
     def _values(self, values: NDArray[np.float64]) -> tuple[bytes, float]:
         """Bytes and bits of values [rows, dimension]."""
         if self.bits == 64:
             data = values.astype("<f8").tobytes()
             return data, 8.0 * len(data)
-        with np.errstate(over="ignore"):
-            short = values.astype("<f4")
-        if not np.isfinite(short).all():
+        if np.count_nonzero(np.abs(values) < _FLOAT32_LIMIT) < values.size:
             raise StatisticsError("means beyond float32; 64 bits would hold them")
+        short = values.astype("<f4")
         if self.bits == 32:
             return short.tobytes(), 32.0 * short.size
         if not short.size:
@@ -175,7 +207,7 @@ class StatisticsCodec:
             except CodingError as error:
                 raise StatisticsError(str(error)) from error
             values = low + symbols * ((high - low) / ((1 << self.bits) - 1))
-        if not np.isfinite(values).all():
+        if np.count_nonzero(np.isfinite(values)) < values.size:
             raise StatisticsError("values that are not finite")
         return values.reshape(rows, self.dimension)
 
@@ -192,6 +224,9 @@ def _symbols(values: NDArray[np.float32], low: np.float32, high: np.float32, bit
 
 
 def _put(data: bytearray, numbers: list[int]) -> None:
+    if max(numbers, default=0) < 128:
+        data.extend(numbers)
+        return
     for number in numbers:
         left = number
         while left > 127:
@@ -215,14 +250,20 @@ class _Reader:
 
     def number(self) -> int:
         value = 0
-        for place in range(_MOST_BYTES_OF_A_VARINT):
-            byte = self.byte()
+        for place, byte in enumerate(self._data[self._at : self._at + _MOST_BYTES_OF_A_VARINT]):
             value |= (byte & 127) << 7 * place
             if byte < 128:
+                self._at += place + 1
                 return value
+        if self._at + _MOST_BYTES_OF_A_VARINT > len(self._data):
+            raise StatisticsError(f"statistics end after {len(self._data)} bytes")
         raise StatisticsError("a number of more than 63 bits")
 
     def numbers(self, count: int) -> list[int]:
+        ahead = self._data[self._at : self._at + count]
+        if len(ahead) == count and ahead.isascii():  # one byte each
+            self._at += count
+            return list(ahead)
         return [self.number() for _ in range(count)]
 
     def take(self, count: int) -> bytes:

@@ -10,27 +10,50 @@ the byte and garbage is answered with INVALID_ARGUMENT, where gRPC's own stubs a
 
 from edge.rpc.conversions import (
     DESCRIBE,
+    GET_PROTOTYPES,
     INFER,
+    PUSH_STATISTICS,
     SERVICE,
     STREAM,
     from_handshake,
     sample_message,
+    statistics_checksum,
+    statistics_message,
     to_handshake,
 )
-from edge.rpc.edge_pb2 import DescribeRequest, Description, Downlink, Timing, Uplink, Welcome
+from edge.rpc.edge_pb2 import (
+    DescribeRequest,
+    Description,
+    Downlink,
+    PrototypesReply,
+    PrototypesRequest,
+    StatisticsMessage,
+    StatisticsReply,
+    Timing,
+    Uplink,
+    Welcome,
+)
 
 __all__ = [
     "DESCRIBE",
+    "GET_PROTOTYPES",
     "INFER",
+    "PUSH_STATISTICS",
     "SERVICE",
     "STREAM",
     "DescribeRequest",
     "Description",
     "Downlink",
+    "PrototypesReply",
+    "PrototypesRequest",
+    "StatisticsMessage",
+    "StatisticsReply",
     "Timing",
     "Uplink",
     "Welcome",
     "from_handshake",
     "sample_message",
+    "statistics_checksum",
+    "statistics_message",
     "to_handshake",
 ]

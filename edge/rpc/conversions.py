@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+import zlib
+
 from edge.coding.frame import Handshake, checksum
 from edge.rpc import edge_pb2
 
-__all__ = ["DESCRIBE", "INFER", "SERVICE", "STREAM", "from_handshake", "sample_message", "to_handshake"]
+__all__ = [
+    "DESCRIBE",
+    "GET_PROTOTYPES",
+    "INFER",
+    "PUSH_STATISTICS",
+    "SERVICE",
+    "STREAM",
+    "from_handshake",
+    "sample_message",
+    "statistics_checksum",
+    "statistics_message",
+    "to_handshake",
+]
 
 #: Full name of the service, as health checks and reflection know it.
 SERVICE: str = edge_pb2.DESCRIPTOR.services_by_name["Tail"].full_name
 STREAM = f"/{SERVICE}/Stream"
 INFER = f"/{SERVICE}/Infer"
 DESCRIBE = f"/{SERVICE}/Describe"
+PUSH_STATISTICS = f"/{SERVICE}/PushStatistics"
+GET_PROTOTYPES = f"/{SERVICE}/GetPrototypes"
 
 
 def to_handshake(message: edge_pb2.Handshake) -> Handshake:
@@ -55,3 +71,26 @@ def sample_message(sample: int, payload: bytes, handshake: Handshake | None = No
     if handshake is not None:
         message.handshake.CopyFrom(from_handshake(handshake))
     return message.SerializeToString()
+
+
+def statistics_checksum(push: bytes, statistics: bytes) -> int:
+    """CRC-32 of the id of a push and its class statistics."""
+    return zlib.crc32(statistics, zlib.crc32(push))
+
+
+def statistics_message(handshake: Handshake, push: bytes, bits: int, statistics: bytes) -> bytes:
+    """The serialised message of one push.
+
+    Args:
+        handshake: of the model that made the features.
+        push: its id.
+        bits: of a value in the statistics.
+        statistics: as :class:`edge.prototypes.StatisticsCodec` writes them with so many bits.
+    """
+    return edge_pb2.StatisticsMessage(
+        handshake=from_handshake(handshake),
+        push=push,
+        bits=bits,
+        statistics=statistics,
+        checksum=statistics_checksum(push, statistics),
+    ).SerializeToString()

@@ -95,3 +95,43 @@ class Description(_message.Message):
     answered: int
     rejected: int
     def __init__(self, protocol: _Optional[int] = ..., models: _Optional[_Iterable[_Union[Handshake, _Mapping]]] = ..., streams: _Optional[int] = ..., waiting: _Optional[int] = ..., answered: _Optional[int] = ..., rejected: _Optional[int] = ...) -> None: ...
+
+class StatisticsMessage(_message.Message):
+    __slots__ = ("handshake", "push", "bits", "statistics", "checksum")
+    HANDSHAKE_FIELD_NUMBER: _ClassVar[int]
+    PUSH_FIELD_NUMBER: _ClassVar[int]
+    BITS_FIELD_NUMBER: _ClassVar[int]
+    STATISTICS_FIELD_NUMBER: _ClassVar[int]
+    CHECKSUM_FIELD_NUMBER: _ClassVar[int]
+    handshake: Handshake
+    push: bytes
+    bits: int
+    statistics: bytes
+    checksum: int
+    def __init__(self, handshake: _Optional[_Union[Handshake, _Mapping]] = ..., push: _Optional[bytes] = ..., bits: _Optional[int] = ..., statistics: _Optional[bytes] = ..., checksum: _Optional[int] = ...) -> None: ...
+
+class StatisticsReply(_message.Message):
+    __slots__ = ("counted", "classes", "samples")
+    COUNTED_FIELD_NUMBER: _ClassVar[int]
+    CLASSES_FIELD_NUMBER: _ClassVar[int]
+    SAMPLES_FIELD_NUMBER: _ClassVar[int]
+    counted: bool
+    classes: int
+    samples: int
+    def __init__(self, counted: _Optional[bool] = ..., classes: _Optional[int] = ..., samples: _Optional[int] = ...) -> None: ...
+
+class PrototypesRequest(_message.Message):
+    __slots__ = ("handshake", "bits")
+    HANDSHAKE_FIELD_NUMBER: _ClassVar[int]
+    BITS_FIELD_NUMBER: _ClassVar[int]
+    handshake: Handshake
+    bits: int
+    def __init__(self, handshake: _Optional[_Union[Handshake, _Mapping]] = ..., bits: _Optional[int] = ...) -> None: ...
+
+class PrototypesReply(_message.Message):
+    __slots__ = ("bits", "statistics")
+    BITS_FIELD_NUMBER: _ClassVar[int]
+    STATISTICS_FIELD_NUMBER: _ClassVar[int]
+    bits: int
+    statistics: bytes
+    def __init__(self, bits: _Optional[int] = ..., statistics: _Optional[bytes] = ...) -> None: ...

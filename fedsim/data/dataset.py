@@ -11,9 +11,13 @@ from numpy.typing import NDArray
 from fedsim.data.tasks import Task
 from fedsim.errors import DataError
 
-__all__ = ["Dataset", "Source", "stratified", "validation"]
+__all__ = ["Arrays", "Dataset", "Source", "stratified", "validation"]
 
 Indices = NDArray[np.int64]
+_Images = NDArray[np.uint8]
+_Labels = NDArray[np.int64]
+#: x_train, y_train, x_test, y_test; and the source of each training image, where that is known.
+Arrays = tuple[_Images, _Labels, _Images, _Labels] | tuple[_Images, _Labels, _Images, _Labels, _Labels]
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,8 @@ class Dataset:
         x_test: uint8 [M, C, H, W].
         y_test: int64 [M].
         tasks: other tasks on these images, by name.
+        sources: where each training image naturally comes from, such as the person who drew it, int64 [N];
+            None where that is not known.
 
     Raises:
         DataError: arrays that do not fit each other or this description.
@@ -40,6 +46,7 @@ class Dataset:
     x_test: NDArray[np.uint8]
     y_test: NDArray[np.int64]
     tasks: Mapping[str, Task] = field(default_factory=dict)
+    sources: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         for part, images, labels in (
@@ -52,6 +59,11 @@ class Dataset:
                 self._refuse(part, f"labels are {labels.dtype} {labels.shape} for {len(images)} images")
             if labels.min() < 0 or labels.max() >= self.classes:
                 self._refuse(part, f"labels are {labels.min()} to {labels.max()} of {self.classes} classes")
+        known = self.sources
+        if known is not None and (known.shape != self.y_train.shape or known.dtype != np.int64):
+            self._refuse(
+                "training", f"sources are {known.dtype} {known.shape} for {len(self.x_train)} images"
+            )
 
     def _refuse(self, part: str, what: str) -> None:
         raise DataError(f"data set {self.name!r}: the {part} {what}")
@@ -84,7 +96,7 @@ class Source:
         image_shape: (C, H, W) of an image.
         classes: number of classes.
         test_samples: size of the test set; None where it depends on a file.
-        read: reads x_train, y_train, x_test, y_test.
+        read: reads the arrays.
         tasks: other tasks on these images, by name.
     """
 
@@ -93,7 +105,7 @@ class Source:
     image_shape: tuple[int, int, int]
     classes: int
     test_samples: int | None
-    read: Callable[[], tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.uint8], NDArray[np.int64]]]
+    read: Callable[[], Arrays]
     tasks: Mapping[str, Task] = field(default_factory=dict)
 
     def load(self) -> Dataset:
@@ -102,7 +114,9 @@ class Source:
         Raises:
             DataError: it is absent or damaged.
         """
-        dataset = Dataset(self.name, self.classes, *self.read(), self.tasks)
+        x_train, y_train, x_test, y_test, *sources = self.read()
+        known = sources[0] if sources else None
+        dataset = Dataset(self.name, self.classes, x_train, y_train, x_test, y_test, self.tasks, known)
         if dataset.image_shape != self.image_shape:
             raise DataError(
                 f"data set {self.name!r}: images of shape {dataset.image_shape}, expected {self.image_shape}"
@@ -153,4 +167,5 @@ def validation(dataset: Dataset, fraction: float, seed: int = 0) -> Dataset:
         y_train=dataset.y_train[rest],
         x_test=dataset.x_train[chosen],
         y_test=dataset.y_train[chosen],
+        sources=None if dataset.sources is None else dataset.sources[rest],
     )

@@ -14,7 +14,7 @@ from fedsim.data.dataset import Source
 from fedsim.data.tasks import ANIMAL, BRIGHTNESS, INK, KIND, by_name
 from fedsim.errors import DataError
 
-__all__ = ["CIFAR10", "FASHION_MNIST", "VARIABLE"]
+__all__ = ["CIFAR10", "FASHION_MNIST", "VARIABLE", "arrays"]
 
 #: The environment variable that names the folder.
 VARIABLE = "FEDSIM_DATA"
@@ -23,8 +23,13 @@ _Images = NDArray[np.uint8]
 _Labels = NDArray[np.int64]
 
 
-def _arrays(name: str, file: str, *keys: str) -> list[NDArray[np.uint8]]:
+def arrays(name: str, file: str, *keys: str) -> list[NDArray[np.uint8]]:
     """The arrays ``keys`` of a file in the data folder.
+
+    Args:
+        name: of the data set, for messages.
+        file: its file.
+        keys: of the arrays, which are uint8.
 
     Raises:
         DataError: the folder is not named, the file is not there or cannot be read, an array is missing.
@@ -40,30 +45,30 @@ def _arrays(name: str, file: str, *keys: str) -> list[NDArray[np.uint8]]:
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             missing = [key for key in keys if key not in archive]
-            arrays = [archive[key] for key in keys if key not in missing]
+            found = [archive[key] for key in keys if key not in missing]
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"data set {name!r}: {path} cannot be read: {error}") from error
     if missing:
         raise DataError(
             f"data set {name!r}: {path} lacks {', '.join(missing)}; expected are {', '.join(keys)}"
         )
-    for key, array in zip(keys, arrays, strict=True):
+    for key, array in zip(keys, found, strict=True):
         if array.dtype != np.uint8:
             raise DataError(f"data set {name!r}: {key} of {path} is {array.dtype}, expected uint8")
-    return arrays
+    return found
 
 
 def _read_fashion_mnist() -> tuple[_Images, _Labels, _Images, _Labels]:
     """``x_train``, ``y_train``, ``x_test``, ``y_test`` as they are: [N, 28, 28] and [N]."""
     keys = ("x_train", "y_train", "x_test", "y_test")
-    x_train, y_train, x_test, y_test = _arrays("fashion-mnist", "fashion_mnist.npz", *keys)
+    x_train, y_train, x_test, y_test = arrays("fashion-mnist", "fashion_mnist.npz", *keys)
     return x_train[:, None], y_train.astype(np.int64), x_test[:, None], y_test.astype(np.int64)
 
 
 def _read_cifar10() -> tuple[_Images, _Labels, _Images, _Labels]:
     """``xd_train``, ``y_train``, ``xd_test``, ``y_test``, the images [N, 3, 32, 32] as differences."""
     keys = ("xd_train", "y_train", "xd_test", "y_test")
-    x_train, y_train, x_test, y_test = _arrays("cifar10", "cifar10.npz", *keys)
+    x_train, y_train, x_test, y_test = arrays("cifar10", "cifar10.npz", *keys)
     for key, array in (("xd_train", x_train), ("xd_test", x_test)):
         if array.ndim != 4 or array.shape[1] != 3:
             raise DataError(f"data set 'cifar10': {key} has shape {array.shape}, expected [N, 3, 32, 32]")

@@ -5,11 +5,12 @@ from __future__ import annotations
 from fedsim.data.dataset import Dataset, Source, validation
 from fedsim.data.digits import DIGITS
 from fedsim.data.files import CIFAR10, FASHION_MNIST
+from fedsim.data.omniglot import OMNIGLOT
 from fedsim.errors import DataError
 
 __all__ = ["available", "find", "load"]
 
-_SOURCES = {source.name: source for source in (CIFAR10, DIGITS, FASHION_MNIST)}
+_SOURCES = {source.name: source for source in (CIFAR10, DIGITS, FASHION_MNIST, OMNIGLOT)}
 
 
 def available() -> dict[str, str]:

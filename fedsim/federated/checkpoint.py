@@ -157,4 +157,6 @@ def _record(values: Mapping[str, Any]) -> RoundRecord:
         tuple(values["lost"]),
         tuple(Rejection(**one) for one in values["rejected"]),
         {int(p): [Result(**one) for one in results] for p, results in values["results"].items()},
+        {int(p): seconds for p, seconds in values["late"].items()},
+        values["void"],
     )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
-from flwr.app import ConfigRecord, Context, Message, RecordDict
+from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
 from fedsim.errors import FederationError
@@ -14,12 +15,14 @@ from fedsim.federated import evaluation
 from fedsim.federated.grid import InlineGrid
 from fedsim.federated.method import Client, FederatedMethod
 from fedsim.federated.packet import Packet
+from fedsim.federated.secure_aggregation import KEYS, PASSING, UNMASK, Masked
 from fedsim.federated.site import Site
 
-__all__ = ["HELLO", "RESULTS", "ROUND", "SETUP", "client_app", "give_back", "kept_by"]
+__all__ = ["HELLO", "RESULTS", "ROUND", "SETUP", "TIME", "client_app", "client_of", "give_back", "kept_by"]
 
-#: Records of messages: a client's partition, the results of an evaluation, the number of the round.
-HELLO, RESULTS, ROUND = "hello", "results", "round"
+#: Records of messages: a client's partition, the results of an evaluation, the number of the round (and
+#: whether it is timed), how long a client's step took.
+HELLO, RESULTS, ROUND, TIME = "hello", "results", "round", "time"
 #: What the parts of a packet begin with that a client keeps.
 SETUP = "setup:"
 _KEPT = "kept"
@@ -32,7 +35,8 @@ def client_app(provide: Provider) -> ClientApp:
     """A ClientApp.
 
     It answers ``query`` with its partition, ``train`` with what the method's step replies, and
-    ``evaluate`` with its results. What a method keeps lies in its context's state.
+    ``evaluate`` with its results; where the method is masked, ``query.keys`` and ``query.unmask`` as well.
+    What a method keeps lies in its context's state.
     """
     app = ClientApp()
 
@@ -44,13 +48,29 @@ def client_app(provide: Provider) -> ClientApp:
     @app.train()
     def train(message: Message, context: Context) -> Message:
         site, method = provide(context)
-        client, packet = _client(site, message, context)
-        return Message(method.step(site, client, packet).content(), reply_to=message)
+        client, packet = client_of(site, message, context)
+        began = time.perf_counter()
+        content = method.step(site, client, packet).content()
+        if message.content[ROUND].get("timed"):
+            content[TIME] = MetricRecord({"seconds": time.perf_counter() - began})
+        return Message(content, reply_to=message)
+
+    @app.query(KEYS)
+    def keys(message: Message, context: Context) -> Message:
+        site, method = provide(context)
+        client, _ = client_of(site, message, context)
+        return Message(_masked(method).keys(client).content(), reply_to=message)
+
+    @app.query(UNMASK)
+    def unmask(message: Message, context: Context) -> Message:
+        site, method = provide(context)
+        client, packet = client_of(site, message, context)
+        return Message(_masked(method).unmask(client, packet).content(), reply_to=message)
 
     @app.evaluate()
     def evaluate(message: Message, context: Context) -> Message:
         site, method = provide(context)
-        client, packet = _client(site, message, context)
+        client, packet = client_of(site, message, context)
         share = site.shares[client.partition]
         labels = site.dataset.y_train
         tests: Mapping[evaluation.Test, tuple[torch.Tensor, np.ndarray]] = {  # type: ignore[type-arg]
@@ -65,11 +85,14 @@ def client_app(provide: Provider) -> ClientApp:
 
 
 def kept_by(grid: InlineGrid) -> dict[int, dict[str, bytes]]:
-    """What the clients of a grid in this process keep, by partition."""
+    """What the clients of a grid in this process keep, by partition, but for what is of one round only."""
     found: dict[int, dict[str, bytes]] = {}
     for partition, context in grid.contexts.items():
-        if isinstance(record := context.state.get(_KEPT), ConfigRecord) and len(record):
-            found[partition] = {str(key): value for key, value in record.items() if isinstance(value, bytes)}
+        record = context.state.get(_KEPT)
+        items = record.items() if isinstance(record, ConfigRecord) else ()
+        kept = {str(key): value for key, value in items if isinstance(value, bytes)}
+        if lasting := {key: value for key, value in kept.items() if not key.startswith(PASSING)}:
+            found[partition] = lasting
     return found
 
 
@@ -79,6 +102,12 @@ def give_back(grid: InlineGrid, kept: Mapping[int, Mapping[str, bytes]]) -> None
         grid.context(partition).state[_KEPT] = ConfigRecord(dict(values))
 
 
+def _masked(method: FederatedMethod) -> Masked:
+    if not isinstance(method, Masked):
+        raise FederationError(f"{type(method).__name__} is not masked on this client")
+    return method
+
+
 def _partition(context: Context) -> int:
     partition = context.node_config.get("partition-id")
     if not isinstance(partition, int):
@@ -86,7 +115,7 @@ def _partition(context: Context) -> int:
     return partition
 
 
-def _client(site: Site, message: Message, context: Context) -> tuple[Client, Packet]:
+def client_of(site: Site, message: Message, context: Context) -> tuple[Client, Packet]:
     """The client of a message, and the packet without what the client has been given to keep."""
     partition = _partition(context)
     if not 0 <= partition < site.clients:

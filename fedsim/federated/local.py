@@ -2,22 +2,49 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from edge.prototypes import ClassStatistics
 from fedsim.errors import FederationError
+from fedsim.federated.method import Client, FederatedMethod
 from fedsim.federated.networks import PrototypeNetwork
-from fedsim.federated.site import features_of
+from fedsim.federated.packet import Packet
+from fedsim.federated.site import Site, features_of
 from fedsim.training.loop import Images, batches
 
-__all__ = ["LocalTraining", "Loss"]
+__all__ = ["LocalTask", "LocalTraining", "Loss", "TrainedLocally", "cross_entropy"]
 
 #: From features [n, d], logits [n, classes] and labels [n] to a scalar.
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+def cross_entropy(features: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
+    """The loss of a classifier alone."""
+    return F.cross_entropy(logits, labels)
+
+
+@dataclass(frozen=True)
+class LocalTask:
+    """What a client is about to train.
+
+    Args:
+        network: with the values to begin with. It is the site's, so they last until the next client's.
+        samples: of the client.
+        loss: to be minimised.
+        generator: draws the batches.
+    """
+
+    network: PrototypeNetwork
+    samples: Images
+    loss: Loss
+    generator: torch.Generator
 
 
 @dataclass(frozen=True)
@@ -76,3 +103,37 @@ class LocalTraining:
     def statistics(network: PrototypeNetwork, samples: Images) -> ClassStatistics:
         """Statistics of the features of a network that is trained, in evaluation mode."""
         return ClassStatistics.of(features_of(network, samples.pixels).numpy(), samples.labels.numpy())
+
+
+class TrainedLocally(FederatedMethod):
+    """A method whose step on the client is a local training.
+
+    The step is cut in three, so that the training between :meth:`begin` and :meth:`finish` may be that of
+    many clients at once (:mod:`fedsim.federated.vectorised`).
+    """
+
+    training: LocalTraining
+    #: Whether that gives the same result: clients that minimise the same have one loss, the same object, and
+    #: what it says depends on its three arguments alone.
+    together: ClassVar[bool] = False
+
+    @abstractmethod
+    def begin(self, site: Site, client: Client, packet: Packet) -> LocalTask:
+        """What the client trains in this round."""
+
+    @abstractmethod
+    def finish(self, site: Site, client: Client, task: LocalTask, statistics: ClassStatistics) -> Packet:
+        """What the client replies.
+
+        Args:
+            site: of the run.
+            client: that has trained.
+            task: whose network has been trained, and is in evaluation mode.
+            statistics: of the features during the training.
+        """
+
+    def step(self, site: Site, client: Client, packet: Packet) -> Packet:
+        """Begin, train, finish."""
+        task = self.begin(site, client, packet)
+        statistics = self.training.run(task.network, task.samples, task.loss, task.generator)
+        return self.finish(site, client, task, statistics)

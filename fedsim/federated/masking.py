@@ -34,6 +34,7 @@ from fedsim.errors import FederationError
 __all__ = ["FixedPoint", "Keys", "masked", "stream", "unmasked"]
 
 Words = NDArray[np.uint64]
+Rows = NDArray[np.float64]
 
 _NONCE = bytes(16)  # a secret makes one stream and is never used again
 
@@ -123,9 +124,9 @@ class FixedPoint:
     Args:
         classes: rows.
         dimension: of the features.
-        fraction_bits: a sum x stands there as ``round(x * 2**fraction_bits)``.
-        most: absolute value of a sum that a client may send; all clients together have to stay below
-            ``2 ** (63 - fraction_bits)``.
+        fraction_bits: a value x stands there as ``round(x * 2**fraction_bits)``.
+        most: absolute value of a count or sum that a client may send; all clients together have to stay
+            below ``2 ** (63 - fraction_bits)``.
     """
 
     classes: int
@@ -137,7 +138,7 @@ class FixedPoint:
         """Statistics without slots and squares as words [classes, 1 + dimension].
 
         Raises:
-            StatisticsError: slots or squares, another dimension, unknown classes, or sums out of range.
+            StatisticsError: slots or squares, another dimension, unknown classes, or values out of range.
         """
         if statistics.slots.any() or statistics.squares is not None:
             raise StatisticsError("masked statistics have one prototype a class and no squares")
@@ -145,12 +146,26 @@ class FixedPoint:
             raise StatisticsError(f"features have {statistics.dimension} values, expected {self.dimension}")
         if len(statistics) and statistics.classes[-1] >= self.classes:
             raise StatisticsError(f"class {statistics.classes[-1]} is unknown")
-        if statistics.sums.size and (largest := float(np.abs(statistics.sums).max())) > self.most:
-            raise StatisticsError(f"a sum of {largest:g}, masked sums are at most {self.most:g}")
-        words = np.zeros((self.classes, 1 + self.dimension), np.int64)
-        words[statistics.classes, 0] = statistics.counts
-        words[statistics.classes, 1:] = np.rint(statistics.sums * 2.0**self.fraction_bits).astype(np.int64)
-        return words.view(np.uint64)
+        rows = np.zeros((self.classes, 1 + self.dimension))
+        rows[statistics.classes, 0] = statistics.counts
+        rows[statistics.classes, 1:] = statistics.sums
+        return self.encode_rows(rows)
+
+    def encode_rows(self, rows: Rows) -> Words:
+        """Counts and sums of all classes, which may be any numbers, as words [classes, 1 + dimension].
+
+        Raises:
+            StatisticsError: another shape, or values out of range.
+        """
+        if rows.shape != (self.classes, 1 + self.dimension):
+            expected = [self.classes, 1 + self.dimension]
+            raise StatisticsError(f"counts and sums of shape {list(rows.shape)}, expected {expected}")
+        for name, values in (("count", rows[:, :1]), ("sum", rows[:, 1:])):
+            largest = float(np.abs(values).max(initial=0.0))
+            if not largest <= self.most:
+                raise StatisticsError(f"a {name} of {largest:g}, masked {name}s are at most {self.most:g}")
+        words: Words = np.rint(rows * 2.0**self.fraction_bits).astype(np.int64).view(np.uint64)
+        return words
 
     def decode(self, words: Words) -> ClassStatistics:
         """The statistics of a sum of words.
@@ -158,12 +173,20 @@ class FixedPoint:
         Raises:
             StatisticsError: another shape, or counts that cannot be: masks that did not cancel.
         """
-        if words.shape != (self.classes, 1 + self.dimension):
-            raise StatisticsError(f"masked statistics of shape {list(words.shape)}")
-        values = words.view(np.int64)
-        counts = values[:, 0]
-        if counts.min() < 0 or counts.max() > 1 << 40:
+        rows = self.decode_rows(words)
+        counts = rows[:, 0]
+        if counts.min() < 0 or (counts != np.rint(counts)).any():
             raise StatisticsError("counts that cannot be: the masks did not cancel")
         known = np.flatnonzero(counts)
-        sums = values[known, 1:] / 2.0**self.fraction_bits
-        return ClassStatistics(known, np.zeros_like(known), counts[known], sums)
+        return ClassStatistics(known, np.zeros_like(known), counts[known].astype(np.int64), rows[known, 1:])
+
+    def decode_rows(self, words: Words) -> Rows:
+        """Counts and sums of all classes, float64 [classes, 1 + dimension], of a sum of words.
+
+        Raises:
+            StatisticsError: another shape.
+        """
+        if words.shape != (self.classes, 1 + self.dimension):
+            raise StatisticsError(f"masked statistics of shape {list(words.shape)}")
+        rows: Rows = words.view(np.int64) / 2.0**self.fraction_bits
+        return rows

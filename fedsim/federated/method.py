@@ -103,6 +103,11 @@ class Client:
 class FederatedMethod(ABC):
     """A method with its options: a frozen dataclass. See the module for what is called when."""
 
+    @property
+    def additive(self) -> bool:
+        """Whether its updates are class statistics of which :meth:`merge` needs no more than the sum."""
+        return False
+
     @abstractmethod
     def start(self, site: Site) -> State:
         """What the server knows ahead of the first round."""

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from edge.prototypes import ClassStatistics, StatisticsCodec
 from fedsim.federated.checks import check_classes
-from fedsim.federated.local import LocalTraining, Loss
-from fedsim.federated.method import Client, FederatedMethod, Predictor, State
+from fedsim.federated.local import LocalTask, LocalTraining, Loss, TrainedLocally
+from fedsim.federated.method import Client, Predictor, State
 from fedsim.federated.networks import PrototypeNetwork
 from fedsim.federated.packet import ArraysCodec, Packet
 from fedsim.federated.predictors import by_head, nearest_prototype
@@ -70,7 +70,7 @@ def client_means(
 
 
 @dataclass(frozen=True)
-class PersonalModels(FederatedMethod):
+class PersonalModels(TrainedLocally):
     """A client's model is its own: it is kept, and prototypes travel in its place.
 
     Args:
@@ -90,15 +90,18 @@ class PersonalModels(FederatedMethod):
     def loss(self, site: Site, client: Client, packet: Packet, network: PrototypeNetwork) -> Loss:
         """What a client minimises in a round."""
 
-    def step(self, site: Site, client: Client, packet: Packet) -> Packet:
-        """Train the client's model and count its features."""
-        network, samples = self.network(site, client), samples_of(site, client)
+    def begin(self, site: Site, client: Client, packet: Packet) -> LocalTask:
+        """The client's model, as it kept it."""
+        network = self.network(site, client)
         loss = self.loss(site, client, packet, network)
-        statistics = self.training.run(network, samples, loss, client.generator(site.seed))
+        return LocalTask(network, samples_of(site, client), loss, client.generator(site.seed))
+
+    def finish(self, site: Site, client: Client, task: LocalTask, statistics: ClassStatistics) -> Packet:
+        """Keep the model, and count its features."""
         if self.features == "eval":
-            statistics = self.training.statistics(network, samples)
+            statistics = self.training.statistics(task.network, task.samples)
         number = site.shares[client.partition].network
-        client.kept[_MODEL] = values_codec(site, number).encode(parameters_of(network))
+        client.kept[_MODEL] = values_codec(site, number).encode(parameters_of(task.network))
         return self.replied(site, client, statistics)
 
     def replied(self, site: Site, client: Client, statistics: ClassStatistics) -> Packet:

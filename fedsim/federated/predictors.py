@@ -9,6 +9,7 @@ from torch import Tensor
 
 from edge.prototypes import ClassStatistics
 from fedsim.federated.networks import PrototypeNetwork
+from fedsim.prototypes.classifiers import euclidean
 from fedsim.training.loop import as_input
 
 __all__ = ["by_head", "nearest_prototype", "restricted"]
@@ -33,15 +34,7 @@ def nearest_prototype(features: Tensor, statistics: ClassStatistics, classes: in
     Returns:
         float32 [n, classes]; minus infinity for a class without a prototype.
     """
-    scores = torch.full((len(features), classes), -torch.inf)
-    if not len(statistics):
-        return scores
-    means = torch.from_numpy(statistics.means)
-    centre = means.mean(0)  # far from zero, squares are large
-    points, vectors = (features.double() - centre).float(), (means - centre).float()
-    near = points @ vectors.T - vectors.square().sum(1) / 2 - points.square().sum(1, keepdim=True) / 2
-    owners = torch.from_numpy(statistics.classes).expand(len(features), -1)
-    return scores.scatter_reduce(1, owners, near, "amax")
+    return euclidean(features, statistics, classes)
 
 
 def restricted(scores: Tensor, classes: ArrayLike) -> Tensor:

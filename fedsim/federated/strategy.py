@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
+import math
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
 from flwr.serverapp import Grid
@@ -13,59 +16,21 @@ from flwr.serverapp.strategy import Strategy
 from edge.prototypes import StatisticsError
 from fedsim.errors import FederationError
 from fedsim.federated import evaluation
-from fedsim.federated.clients import HELLO, RESULTS, ROUND, SETUP
+from fedsim.federated.checks import Limits, check_results, check_update, one_line
+from fedsim.federated.clients import HELLO, RESULTS, ROUND, SETUP, TIME
 from fedsim.federated.cohorts import Cohorts
 from fedsim.federated.evaluation import Result
 from fedsim.federated.method import FederatedMethod, State
 from fedsim.federated.packet import Packet
+from fedsim.federated.rounds import Rejection, RoundRecord
+from fedsim.federated.secure_aggregation import Exchange, Masked, VoidRoundError
 from fedsim.federated.site import Site
 
 __all__ = ["Limits", "MethodStrategy", "Rejection", "RoundRecord"]
 
 _WAIT_S = 0.5  # between two looks at which nodes have come
 
-
-@dataclass(frozen=True)
-class Limits:
-    """What the server puts up with.
-
-    Args:
-        payload_bytes: of a reply; a longer one is not read.
-        nodes_s: seconds until all clients have to be there.
-    """
-
-    payload_bytes: int = 64 << 20
-    nodes_s: float = 60.0
-
-
-@dataclass(frozen=True)
-class Rejection:
-    """A client whose reply had no part in a round."""
-
-    round: int
-    partition: int
-    reason: str
-
-
-@dataclass(frozen=True)
-class RoundRecord:
-    """A round that is over.
-
-    Args:
-        number: from 1.
-        cohort: partitions that were asked.
-        merged: partitions whose replies were merged.
-        lost: partitions that dropped out.
-        rejected: partitions whose replies were refused, with the reasons.
-        results: of the clients that were evaluated behind this round, by partition.
-    """
-
-    number: int
-    cohort: tuple[int, ...]
-    merged: tuple[int, ...] = ()
-    lost: tuple[int, ...] = ()
-    rejected: tuple[Rejection, ...] = ()
-    results: dict[int, list[Result]] = field(default_factory=dict)
+_logger = logging.getLogger(__name__)
 
 
 class MethodStrategy(Strategy):
@@ -80,7 +45,7 @@ class MethodStrategy(Strategy):
         limits: what the server puts up with.
         state: to go on from; by default the method's start.
         done: rounds that are behind that state.
-        informed: partitions that have been given what the method's setup sends.
+        informed: partitions that have what the method's setup sends, as far as the server has heard.
         round_ended: called after every round with the state and the record of it.
     """
 
@@ -92,7 +57,7 @@ class MethodStrategy(Strategy):
         rounds: int,
         *,
         evaluate_every: int = 1,
-        limits: Limits = Limits(),
+        limits: Limits | None = None,
         state: State | None = None,
         done: int = 0,
         informed: Iterable[int] = (),
@@ -106,16 +71,21 @@ class MethodStrategy(Strategy):
         self.records: list[RoundRecord] = []
         self.informed = set(informed)
         self._evaluate_every = evaluate_every
-        self._limits = limits
+        self._limits = limits or Limits()
         self._done = done
         self._round_ended = round_ended
         self._nodes: dict[int, int] = {}  # node of each partition
         self._partitions: dict[int, int] = {}
         self._cohort: list[int] = []
+        self._asked: list[int] = []  # those of the cohort that train
+        self._refused: dict[int, str] = {}  # of the cohort, ahead of its training
+        self._exchange: Exchange | None = None
+        self._void = ""
 
     def run(self, grid: Grid) -> list[RoundRecord]:
         """All rounds that are left."""
-        self.start(grid, ArrayRecord(), num_rounds=self.rounds - self._done)
+        left = self.rounds - self._done
+        self.start(grid, ArrayRecord(), num_rounds=left, timeout=self._limits.reply_s)
         return self.records
 
     # --- what Flower asks of a strategy -----------------------------------------------------
@@ -131,38 +101,50 @@ class MethodStrategy(Strategy):
         number = self._done + server_round
         shares = self.site.shares
         self._cohort = [p for p in self.cohorts.of_round(number) if len(shares[p].samples(number))]
-        return self._messages(
-            MessageType.TRAIN, number, self._cohort, self.method.down(self.site, self.state)
-        )
+        self._refused, self._exchange, self._void = {}, None, ""
+        cohort, packet = self._cohort, self.method.down(self.site, self.state)
+        if isinstance(self.method, Masked):
+            cohort, packet = self._keys_exchanged(self.method, number, packet, grid)
+        self._asked = cohort
+        return self._messages(MessageType.TRAIN, number, cohort, packet)
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Read, check and merge; whoever replied what cannot be is named and left out."""
         number = self._done + server_round
-        lost = self.cohorts.lost(number)
-        updates, rejected = [], []
-        for reply in replies:
-            partition = self._partitions[reply.metadata.src_node_id]
-            if partition in lost:
-                continue
+        lost = self.cohorts.lost(number) & set(self._asked)
+        asked = [p for p in self._asked if p not in lost]
+        heard, refused = self._heard(replies, MessageType.TRAIN, number, asked, unread=lost)
+        refused |= self._refused
+        updates: list[tuple[int, Any]] = []
+        late: dict[int, float] = {}
+        for partition, reply in heard.items():
             try:
-                updates.append((partition, self.method.receive(self.site, self._packet(reply))))
+                if (behind := self._behind(partition, reply)) > 0:
+                    late[partition] = behind
+                    continue
+                update = self.method.receive(self.site, self._packet(reply))
+                check_update(update, self._limits)
+                updates.append((partition, update))
             except (FederationError, StatisticsError) as error:
-                rejected.append(Rejection(number, partition, str(error)))
-        updates.sort(key=lambda update: update[0])
+                refused[partition] = one_line(str(error))
+        merged = tuple(partition for partition, _ in updates)
+        if self._exchange is not None:
+            updates = self._sum(self._exchange, updates, refused)
         if updates:
             self.state = self.method.merge(self.site, self.state, updates)
-        heard = {*(p for p, _ in updates), *(r.partition for r in rejected), *lost}
-        silent = [p for p in self._cohort if p not in heard]
-        rejected += [Rejection(number, partition, "no reply in time") for partition in silent]
+        self.informed |= {*merged, *late}
+        self.informed -= refused.keys()
         self.records.append(
             RoundRecord(
                 number,
                 tuple(self._cohort),
-                merged=tuple(partition for partition, _ in updates),
-                lost=tuple(sorted(lost & set(self._cohort))),
-                rejected=tuple(sorted(rejected, key=lambda one: one.partition)),
+                merged=merged if updates else (),
+                lost=tuple(sorted(lost)),
+                rejected=tuple(Rejection(number, p, reason) for p, reason in sorted(refused.items())),
+                late=late,
+                void=self._void,
             )
         )
         return None, None
@@ -172,7 +154,7 @@ class MethodStrategy(Strategy):
     ) -> Iterable[Message]:
         """A message to every client, in the rounds that are evaluated."""
         number = self._done + server_round
-        if number % self._evaluate_every and number != self.rounds:
+        if not self._is_evaluated(number):
             return []
         everybody = range(self.site.clients)
         return self._messages(
@@ -182,19 +164,79 @@ class MethodStrategy(Strategy):
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
         """The results of all clients, into the record of the round, which is over with that."""
         record = self.records[-1]
-        rejected = list(record.rejected)
-        for reply in replies:
-            partition = self._partitions[reply.metadata.src_node_id]
-            try:
-                record.results[partition] = _results(reply)
-            except FederationError as error:
-                rejected.append(Rejection(record.number, partition, f"evaluation: {error}"))
-        self.records[-1] = record = RoundRecord(
-            record.number, record.cohort, record.merged, record.lost, tuple(rejected), record.results
-        )
+        if self._is_evaluated(record.number):
+            everybody = range(self.site.clients)
+            heard, refused = self._heard(replies, MessageType.EVALUATE, record.number, everybody)
+            for partition, reply in heard.items():
+                try:
+                    record.results[partition] = self._results(partition, reply)
+                except FederationError as error:
+                    refused[partition] = one_line(str(error))
+            self.informed |= record.results.keys()
+            self.informed -= refused.keys()
+            found = (Rejection(record.number, p, f"evaluation: {why}") for p, why in sorted(refused.items()))
+            self.records[-1] = record = replace(record, rejected=(*record.rejected, *found))
         if self._round_ended is not None:
             self._round_ended(self.state, record)
         return None
+
+    def _is_evaluated(self, number: int) -> bool:
+        return number % self._evaluate_every == 0 or number == self.rounds
+
+    # --- masking ----------------------------------------------------------------------------
+
+    def _keys_exchanged(
+        self, method: Masked, number: int, packet: Packet, grid: Grid
+    ) -> tuple[list[int], Packet]:
+        """Who is to train, and the packet for them with the keys of all; nobody where too few have any."""
+
+        def ask(action: str, packets: Mapping[int, Packet]) -> tuple[dict[int, Packet], dict[int, str]]:
+            return self._ask(grid, action, number, packets)
+
+        exchange = Exchange(method, self.site, number, ask)
+        try:
+            self._refused = exchange.open(self._cohort)
+        except VoidRoundError as error:
+            self._refused, self._void = error.refused, str(error)
+            return [], packet
+        self._exchange = exchange
+        return exchange.cohort, exchange.packet(packet)
+
+    def _sum(
+        self, exchange: Exchange, updates: Sequence[tuple[int, Any]], refused: dict[int, str]
+    ) -> list[tuple[int, Any]]:
+        """The one update that is the sum of all; none where it cannot be read."""
+        try:
+            total = exchange.close(dict(updates))
+            check_update(total, replace(self._limits, samples=len(updates) * self._limits.samples))
+        except VoidRoundError as error:
+            refused |= error.refused
+            self._void = str(error)
+            return []
+        except FederationError as error:
+            self._void = f"the masked sum is refused: {error}"
+            return []
+        return [(updates[0][0], total)]
+
+    def _ask(
+        self, grid: Grid, action: str, number: int, packets: Mapping[int, Packet]
+    ) -> tuple[dict[int, Packet], dict[int, str]]:
+        """Query clients; what they reply, and who replied nothing that can be read and why."""
+        kind = f"{MessageType.QUERY}.{action}"
+        messages = []
+        for partition, packet in packets.items():
+            content = packet.content()
+            content[ROUND] = ConfigRecord({"number": number})
+            messages.append(Message(content, self._nodes[partition], kind, group_id=str(number)))
+        replies = grid.send_and_receive(messages, timeout=self._limits.reply_s)
+        heard, refused = self._heard(replies, kind, number, packets)
+        found = {}
+        for partition, reply in heard.items():
+            try:
+                found[partition] = self._packet(reply)
+            except FederationError as error:
+                refused[partition] = one_line(str(error))
+        return found, refused
 
     # --- messages ---------------------------------------------------------------------------
 
@@ -205,16 +247,65 @@ class MethodStrategy(Strategy):
         setup = self.method.setup(self.site, self.state)
         first = Packet({**{SETUP + name: part for name, part in setup.parts.items()}, **packet.parts})
         contents = {new: (first if new else packet).content() for new in (True, False)}
+        timed = kind == MessageType.TRAIN and self.cohorts.deadline_s is not None
         for content in contents.values():
-            content[ROUND] = ConfigRecord({"number": number})
+            content[ROUND] = ConfigRecord({"number": number, **({"timed": True} if timed else {})})
         for partition in partitions:
             content = contents[partition not in self.informed]
-            self.informed.add(partition)
             yield Message(content, self._nodes[partition], kind, group_id=str(number))
 
+    def _heard(
+        self,
+        replies: Iterable[Message],
+        kind: str,
+        number: int,
+        asked: Collection[int],
+        unread: Collection[int] = (),
+    ) -> tuple[dict[int, Message], dict[int, str]]:
+        """One reply of each who was asked, ascending by partition; and who gave none, and why."""
+        found: dict[int, Message] = {}
+        refused: dict[int, str] = {}
+        for reply in replies:
+            node = reply.metadata.src_node_id
+            if (partition := self._partitions.get(node)) is None:
+                said = one_line(reply.error.reason) if reply.has_error() else "content"
+                _logger.warning("node %d, which no client has, is not listened to: %s", node, said)
+            elif partition in unread or partition in refused:
+                continue
+            elif partition not in asked:
+                refused[partition] = "a reply, and it was not asked"
+            elif partition in found:
+                refused[partition] = "more than one reply"
+            elif reply.has_error():
+                refused[partition] = one_line(reply.error.reason) or f"error {reply.error.code}"
+            elif (reply.metadata.message_type, reply.metadata.group_id) != (kind, str(number)):
+                what = f"{reply.metadata.message_type!r} of round {reply.metadata.group_id}"
+                refused[partition] = one_line(f"a reply to {what}, asked was {kind!r} of round {number}")
+            else:
+                found[partition] = reply
+        refused |= {p: "no reply in time" for p in asked if p not in found and p not in refused}
+        return {p: found[p] for p in sorted(found) if p not in refused}, refused
+
+    def _behind(self, partition: int, reply: Message) -> float:
+        """Seconds by which a client missed the deadline; the rest of its reply is not looked at for that."""
+        if self.cohorts.deadline_s is None:
+            return 0.0
+        record = reply.content.get(TIME)
+        seconds = record.get("seconds") if isinstance(record, MetricRecord) else None
+        if not isinstance(seconds, float) or not 0 <= seconds < math.inf:
+            raise FederationError("a reply without the time that it took")
+        return self.cohorts.late(partition, seconds)
+
+    def _results(self, partition: int, reply: Message) -> list[Result]:
+        record = reply.content.get(RESULTS)
+        if not isinstance(record, ConfigRecord):
+            raise FederationError("a reply without results")
+        results = evaluation.from_record(record)
+        samples = {"personal": len(self.site.shares[partition].test), "global": len(self.site.dataset.x_test)}
+        check_results(results, samples)
+        return results
+
     def _packet(self, reply: Message) -> Packet:
-        if reply.has_error():
-            raise FederationError(reply.error.reason or f"error {reply.error.code}")
         packet = Packet.of(reply.content)
         if packet.payload_bytes > self._limits.payload_bytes:
             most = self._limits.payload_bytes
@@ -236,8 +327,9 @@ class MethodStrategy(Strategy):
         for reply in grid.send_and_receive(asked, timeout=left):
             node = reply.metadata.src_node_id
             if reply.has_error():
-                raise FederationError(f"node {node} says of itself: {reply.error.reason}")
-            partition = reply.content[HELLO]["partition"]
+                raise FederationError(f"node {node} says of itself: {one_line(reply.error.reason)}")
+            hello = reply.content.get(HELLO)
+            partition = hello.get("partition") if isinstance(hello, ConfigRecord) else None
             if not isinstance(partition, int) or not 0 <= partition < self.site.clients:
                 raise FederationError(f"node {node} has partition {partition!r} of {self.site.clients}")
             if partition in self._nodes:
@@ -246,12 +338,3 @@ class MethodStrategy(Strategy):
         if missing := [p for p in range(self.site.clients) if p not in self._nodes]:
             raise FederationError(f"no node has partition {missing[0]}")
         self._partitions = {node: partition for partition, node in self._nodes.items()}
-
-
-def _results(reply: Message) -> list[Result]:
-    if reply.has_error():
-        raise FederationError(reply.error.reason or f"error {reply.error.code}")
-    record = reply.content.get(RESULTS)
-    if not isinstance(record, ConfigRecord):
-        raise FederationError("a reply without results")
-    return evaluation.from_record(record)

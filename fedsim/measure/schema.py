@@ -10,11 +10,13 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import Field, JsonValue, ValidationError
 
 from edge.meter import Provenance
 from fedsim.errors import FedsimError
+from fedsim.measure.federation.schema import Federation
 from fedsim.measure.files import replacing
+from fedsim.measure.parts import Amount, Count, Fraction, Part
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -33,20 +35,12 @@ __all__ = [
 
 SCHEMA_VERSION = 1
 
-Count = Annotated[int, Field(ge=0)]
-Amount = Annotated[float, Field(ge=0)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
-
 
 class SummaryError(FedsimError, ValueError):
     """A file that is not a summary of this version. The message names the file and the key."""
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Distribution(_Part):
+class Distribution(Part):
     """Bytes of one sample, over the samples that the server answered."""
 
     mean: Amount
@@ -55,14 +49,14 @@ class Distribution(_Part):
     max: Amount
 
 
-class Latency(_Part):
+class Latency(Part):
     """Milliseconds of one stage, over the samples that were answered, by the server or locally."""
 
     p50: Amount
     p95: Amount
 
 
-class Outcomes(_Part):
+class Outcomes(Part):
     """How many samples were answered by the server, answered on the device, or failed."""
 
     answered: Count
@@ -70,7 +64,7 @@ class Outcomes(_Part):
     failed: Count
 
 
-class ByteProvenance(_Part):
+class ByteProvenance(Part):
     """How each byte count was obtained; null where the method sends nothing.
 
     ``stream`` is that of ``stream_wire_bytes_mean``.
@@ -83,14 +77,14 @@ class ByteProvenance(_Part):
     stream: Provenance | None
 
 
-class RowProvenance(_Part):
+class RowProvenance(Part):
     """How the figures of a row were obtained."""
 
     bytes: ByteProvenance
     latency: Provenance
 
 
-class Task(_Part):
+class Task(Part):
     """A further task, by a tail of its own behind the same payloads."""
 
     metric: str = Field(description="accuracy, or r2: the coefficient of determination of a regression.")
@@ -100,7 +94,7 @@ class Task(_Part):
     )
 
 
-class Row(_Part):
+class Row(Part):
     """One way of running the task."""
 
     method: str = Field(description="Name of the method, unique in the run.")
@@ -175,7 +169,7 @@ class Row(_Part):
     provenance: RowProvenance
 
 
-class Environment(_Part):
+class Environment(Part):
     """The machine and the software of the run."""
 
     python: str
@@ -193,7 +187,7 @@ class Environment(_Part):
     git_dirty: bool | None = Field(description="Whether that checkout's packages differed from the commit.")
 
 
-class Summary(_Part):
+class Summary(Part):
     """The figures of a run and how they were obtained."""
 
     version: Literal[1] = Field(default=1, alias="schema", description="Version of this schema.")
@@ -206,7 +200,10 @@ class Summary(_Part):
     seed: int
     environment: Environment
     duration_s: Amount = Field(description="Wall time of the run, training included.")
-    rows: list[Row]
+    rows: list[Row] = Field(description="Of the split networks; empty where there is none.")
+    federation: Federation | None = Field(
+        default=None, description="Of the federation; null where there is none."
+    )
 
     def to_json(self) -> str:
         """The text of ``summary.json``."""

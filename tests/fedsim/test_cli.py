@@ -72,6 +72,9 @@ def test_help_names_the_commands() -> None:
         ("recipes", "entropic-student", "teacher hints"),
         ("engines", "processes", "at most 64"),
         ("engines", "inprocess", "real payloads"),
+        ("engines", "deployment", "SuperNode"),
+        ("methods", "fedproto", "pull of features"),
+        ("partitions", "dirichlet", "Dirichlet distribution"),
     ],
 )
 def test_list(kind: str, name: str, origin: str) -> None:
@@ -79,6 +82,17 @@ def test_list(kind: str, name: str, origin: str) -> None:
     assert code == 0
     (line,) = [line for line in out.splitlines() if line.startswith(f"{name} ")]
     assert origin in line
+
+
+def test_a_sweep_of_what_is_federated_only_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "shared.yaml"
+    file.write_text(
+        "{name: shared, data: {name: digits, partition: {kind: iid}}, model: {backbone: digits-cnn}, "
+        "fleet: [{count: 2}], federation: {rounds: 1, methods: [local]}}"
+    )
+    code, _, err = invoke("sweep", str(file))
+    assert code == 2
+    assert "federation: is all that there is here, and a sweep is of a split network" in err
 
 
 def publish(folder: Path, package: str, entry_points: str) -> None:

@@ -22,12 +22,13 @@ REQUIRED = object()
 
 def fields(schema: dict[str, Any], root: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
     """Every key that holds a value, dotted, with its default."""
-    for name, part in schema["properties"].items():
-        key, default = f"{above}{name}", part.get("default", REQUIRED)
+    for name, whole in schema["properties"].items():
+        key, default = f"{above}{name}", whole.get("default", REQUIRED)
+        part = next((one for one in whole.get("anyOf", []) if one.get("type") != "null"), whole)
         inner = part.get("items", part)
         if "$ref" in inner:
             listed = inner is not part
-            if listed:
+            if listed or default is None:
                 yield key, default
             section = root["$defs"][inner["$ref"].rpartition("/")[2]]
             yield from fields(section, root, f"{key}.N." if listed else f"{key}.")

@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
-import torch.nn.functional as F
 from numpy.typing import NDArray
 
+from edge.prototypes import ClassStatistics
 from fedsim.errors import FederationError
-from fedsim.federated.local import LocalTraining
-from fedsim.federated.method import Client, FederatedMethod, Predictor, State, register
+from fedsim.federated.local import LocalTask, LocalTraining, TrainedLocally, cross_entropy
+from fedsim.federated.method import Client, Predictor, State, register
 from fedsim.federated.packet import Packet
 from fedsim.federated.personal import load_values, samples_of, values_codec
 from fedsim.federated.predictors import by_head
 from fedsim.federated.site import Site, parameters_of
 
-__all__ = ["FedAvg"]
+__all__ = ["FedAvg", "weighted_mean"]
 
 _MODEL, _COUNT = "model", "count"
 _MOST_SAMPLES = 1 << 40
@@ -27,7 +27,7 @@ _MOST_SAMPLES = 1 << 40
 
 @register("fedavg")
 @dataclass(frozen=True)
-class FedAvg(FederatedMethod):
+class FedAvg(TrainedLocally):
     """FedAvg: all weights travel, and are averaged by samples.
 
     McMahan et al.: "Communication-Efficient Learning of Deep Networks from Decentralized Data", AISTATS
@@ -38,6 +38,7 @@ class FedAvg(FederatedMethod):
     """
 
     training: LocalTraining = field(default_factory=LocalTraining)
+    together: ClassVar[bool] = True
 
     def start(self, site: Site) -> State:
         """The first weights."""
@@ -50,17 +51,15 @@ class FedAvg(FederatedMethod):
         """The weights."""
         return Packet({_MODEL: state.arrays[_MODEL].tobytes()})
 
-    def step(self, site: Site, client: Client, packet: Packet) -> Packet:
-        """Train them on the client's samples."""
-        network, samples = load_values(site, 0, packet[_MODEL]), samples_of(site, client)
-        self.training.run(
-            network,
-            samples,
-            lambda features, logits, labels: F.cross_entropy(logits, labels),
-            client.generator(site.seed),
-        )
-        values = values_codec(site, 0).encode(parameters_of(network))
-        return Packet({_MODEL: values, _COUNT: len(samples).to_bytes(8, "little")})
+    def begin(self, site: Site, client: Client, packet: Packet) -> LocalTask:
+        """The weights of all, on the client's samples."""
+        network = load_values(site, 0, packet[_MODEL])
+        return LocalTask(network, samples_of(site, client), cross_entropy, client.generator(site.seed))
+
+    def finish(self, site: Site, client: Client, task: LocalTask, statistics: ClassStatistics) -> Packet:
+        """The weights as they are now, and how many samples they are of."""
+        values = values_codec(site, 0).encode(parameters_of(task.network))
+        return Packet({_MODEL: values, _COUNT: len(task.samples).to_bytes(8, "little")})
 
     def receive(self, site: Site, packet: Packet) -> tuple[int, dict[str, NDArray[Any]]]:
         """A client's samples and weights."""
@@ -76,16 +75,7 @@ class FedAvg(FederatedMethod):
         updates: Sequence[tuple[int, tuple[int, dict[str, NDArray[Any]]]]],
     ) -> State:
         """The mean, weighted by samples; of counters the largest."""
-        total = sum(count for _, (count, _) in updates)
-        mean: dict[str, NDArray[Any]] = {}
-        for name, (_, kind) in values_codec(site, 0).shapes.items():
-            parts = [values[name] for _, (_, values) in updates]
-            if kind.kind == "f":
-                weights = [count / total for _, (count, _) in updates]
-                summed = sum(w * part.astype(np.float64) for w, part in zip(weights, parts, strict=True))
-                mean[name] = np.asarray(summed).astype(kind)
-            else:
-                mean[name] = np.maximum.reduce(parts)
+        mean = weighted_mean([update for _, update in updates])
         return State({_MODEL: np.frombuffer(values_codec(site, 0).encode(mean), np.uint8)})
 
     def shared(self, site: Site, state: State) -> Packet:
@@ -96,3 +86,18 @@ class FedAvg(FederatedMethod):
         """The head of the one model."""
         network = load_values(site, 0, packet[_MODEL]).eval()
         return {"head": partial(by_head, network)}
+
+
+def weighted_mean(updates: Sequence[tuple[int, Mapping[str, NDArray[Any]]]]) -> dict[str, NDArray[Any]]:
+    """The mean of arrays, weighted by the count that stands by each; of whole numbers the largest."""
+    total = sum(count for count, _ in updates)
+    mean: dict[str, NDArray[Any]] = {}
+    for name, first in updates[0][1].items():
+        parts = [values[name] for _, values in updates]
+        if first.dtype.kind == "f":
+            weights = [count / total for count, _ in updates]
+            summed = sum(w * part.astype(np.float64) for w, part in zip(weights, parts, strict=True))
+            mean[name] = np.asarray(summed).astype(first.dtype)
+        else:
+            mean[name] = np.maximum.reduce(parts)
+    return mean

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from edge.prototypes import ClassStatistics
-from fedsim.federated.local import LocalTraining, Loss
+from edge.prototypes import ClassStatistics, StatisticsCodec
+from fedsim.federated.local import LocalTraining, Loss, cross_entropy
 from fedsim.federated.method import Client, State, register
 from fedsim.federated.networks import PrototypeNetwork
 from fedsim.federated.packet import Packet
 from fedsim.federated.personal import PersonalModels, client_means
 from fedsim.federated.site import Site
 
-__all__ = ["FedProto", "pulled_to"]
+__all__ = ["FedProto", "pulled_loss", "pulled_to"]
 
 _PROTOTYPES = "prototypes"
 
@@ -35,8 +35,15 @@ class FedProto(PersonalModels):
         pull: weight of the distance, lambda in the paper: 1, and 0.1 for CIFAR-10.
     """
 
+    together: ClassVar[bool] = True
+
     pull: float = 1.0
     training: LocalTraining = field(default_factory=lambda: LocalTraining(momentum=0.5, batch_size=32))
+
+    @property
+    def additive(self) -> bool:
+        """Where clients are weighted by samples."""
+        return self.weighting == "count"
 
     def start(self, site: Site) -> State:
         """No prototypes."""
@@ -48,12 +55,7 @@ class FedProto(PersonalModels):
 
     def loss(self, site: Site, client: Client, packet: Packet, network: PrototypeNetwork) -> Loss:
         """Cross-entropy and pull."""
-        prototypes = self.prototypes(site, packet)
-        assert prototypes is not None
-        pull = pulled_to(prototypes, site.classes)
-        return lambda features, logits, labels: (
-            F.cross_entropy(logits, labels) + self.pull * pull(features, labels)
-        )
+        return pulled_loss(site, packet[_PROTOTYPES], self.codec(site), self.pull)
 
     def merge(self, site: Site, state: State, updates: Sequence[tuple[int, ClassStatistics]]) -> State:
         """Those of this round's clients; a class that none of them has keeps what it had."""
@@ -63,18 +65,33 @@ class FedProto(PersonalModels):
         return State(statistics={_PROTOTYPES: fresh + others})
 
 
+def pulled_loss(site: Site, prototypes: bytes, codec: StatisticsCodec, weight: float) -> Loss:
+    """Cross-entropy, and ``weight`` times the distance from the prototypes in a message.
+
+    Clients with the same message have the same loss, and it is made once.
+    """
+
+    def made() -> Loss:
+        pull = pulled_to(codec.decode(prototypes), site.classes)
+        return lambda features, logits, labels: (
+            cross_entropy(features, logits, labels) + weight * pull(features, labels)
+        )
+
+    loss: Loss = site.kept(("pulled", prototypes, codec, weight), made)
+    return loss
+
+
 class pulled_to:  # noqa: N801  a function with tables
     """Mean squared distance of features from their class's prototype; 0 where there is none."""
 
     def __init__(self, prototypes: ClassStatistics, classes: int) -> None:
         self._vectors = torch.zeros(classes, prototypes.dimension)
-        self._known = torch.zeros(classes, dtype=torch.bool)
+        self._known = torch.zeros(classes)
         self._vectors[prototypes.classes] = torch.from_numpy(prototypes.means).float()
-        self._known[prototypes.classes] = True
+        self._known[prototypes.classes] = 1.0
 
     def __call__(self, features: Tensor, labels: Tensor) -> Tensor:
         """A scalar, of features [n, d] and labels [n]."""
-        kept = self._known[labels]
-        if not bool(kept.any()):
-            return features.sum() * 0
-        return F.mse_loss(features[kept], self._vectors[labels[kept]])
+        known = self._known[labels]
+        apart = (features - self._vectors[labels]).square().mean(1)
+        return (apart * known).sum() / known.sum().clamp_min(1)

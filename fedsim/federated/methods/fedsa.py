@@ -51,6 +51,11 @@ class FedSA(PersonalModels):
     calibration: float = 1.0
     decay: float = 0.9999
 
+    @property
+    def additive(self) -> bool:
+        """Where clients are weighted by samples."""
+        return self.weighting == "count"
+
     def start(self, site: Site) -> State:
         """Anchors of a random projection that is never trained; no prototypes."""
         empty = ClassStatistics.empty(site.dimension)

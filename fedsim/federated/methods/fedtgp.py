@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from edge.prototypes import ClassStatistics
 from fedsim.federated.distances import closest_gap, distances
 from fedsim.federated.local import LocalTraining, Loss
 from fedsim.federated.method import Client, State, register
-from fedsim.federated.methods.fedproto import pulled_to
+from fedsim.federated.methods.fedproto import pulled_loss
 from fedsim.federated.networks import PrototypeNetwork
 from fedsim.federated.packet import Packet
 from fedsim.federated.personal import PersonalModels, client_means
@@ -47,6 +48,8 @@ class FedTGP(PersonalModels):
         server_batch_size: prototypes a step.
     """
 
+    together: ClassVar[bool] = True
+
     pull: float = 10.0
     threshold: float = 100.0
     server_epochs: int = 100
@@ -68,12 +71,7 @@ class FedTGP(PersonalModels):
 
     def loss(self, site: Site, client: Client, packet: Packet, network: PrototypeNetwork) -> Loss:
         """Cross-entropy and pull."""
-        prototypes = self.prototypes(site, packet)
-        assert prototypes is not None
-        pull = pulled_to(prototypes, site.classes)
-        return lambda features, logits, labels: (
-            F.cross_entropy(logits, labels) + self.pull * pull(features, labels)
-        )
+        return pulled_loss(site, packet[_PROTOTYPES], self.codec(site), self.pull)
 
     def merge(self, site: Site, state: State, updates: Sequence[tuple[int, ClassStatistics]]) -> State:
         """Train the prototypes on those of this round's clients."""

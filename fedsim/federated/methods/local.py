@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import torch.nn.functional as F
+from typing import ClassVar
 
 from edge.prototypes import ClassStatistics
-from fedsim.federated.local import Loss
+from fedsim.federated.local import Loss, cross_entropy
 from fedsim.federated.method import Client, State, register
 from fedsim.federated.networks import PrototypeNetwork
 from fedsim.federated.packet import Packet
@@ -23,6 +22,8 @@ __all__ = ["Local"]
 class Local(PersonalModels):
     """Local training: every client by itself; nothing is sent."""
 
+    together: ClassVar[bool] = True
+
     def start(self, site: Site) -> State:
         """Nothing."""
         return State()
@@ -33,7 +34,7 @@ class Local(PersonalModels):
 
     def loss(self, site: Site, client: Client, packet: Packet, network: PrototypeNetwork) -> Loss:
         """Cross-entropy."""
-        return lambda features, logits, labels: F.cross_entropy(logits, labels)
+        return cross_entropy
 
     def replied(self, site: Site, client: Client, statistics: ClassStatistics) -> Packet:
         """Nothing."""

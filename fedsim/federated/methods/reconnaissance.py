@@ -17,7 +17,8 @@ from fedsim.federated.method import Client, FederatedMethod, Predictor, State, r
 from fedsim.federated.networks import PrototypeNetwork
 from fedsim.federated.packet import ArraysCodec, Packet
 from fedsim.federated.predictors import nearest_prototype
-from fedsim.federated.pretraining import Pretraining
+from fedsim.federated.pretraining import EpisodicPretraining, Pretraining
+from fedsim.federated.privacy import GaussianPrivacy
 from fedsim.federated.site import Site, features_of, parameters_of
 
 __all__ = ["Reconnaissance"]
@@ -41,10 +42,17 @@ class Reconnaissance(FederatedMethod):
     Args:
         bits: of a value of a prototype on its way (:data:`edge.prototypes.BITS`).
         pretraining: how the server trains the embedding.
+        privacy: clipping and noise of what a client sends; None for neither.
     """
 
     bits: int = 32
-    pretraining: Pretraining = field(default_factory=Pretraining)
+    pretraining: Pretraining | EpisodicPretraining = field(default_factory=Pretraining)
+    privacy: GaussianPrivacy | None = None
+
+    @property
+    def additive(self) -> bool:
+        """Always: the merge is a sum."""
+        return True
 
     def start(self, site: Site) -> State:
         """The embedding, and the statistics of the base samples in it."""
@@ -64,15 +72,23 @@ class Reconnaissance(FederatedMethod):
 
     def step(self, site: Site, client: Client, packet: Packet) -> Packet:
         """Count the samples and sum their features."""
-        features = _features(site, client.kept[_ENCODER], client.indices)
-        statistics = ClassStatistics.of(features, site.dataset.y_train[client.indices])
+        features, labels = self.features(site, client)
+        if self.privacy is None:
+            statistics = ClassStatistics.of(features, labels)
+        else:
+            statistics = self.privacy.statistics(features, labels, site.classes, client)
         encoded = self._codec(site).encode(statistics)
         return Packet().with_part(_STATISTICS, encoded.payload, encoded.ideal_bits)
+
+    def features(self, site: Site, client: Client) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Features [n, d] and labels [n] of the client's samples of the round."""
+        features = _features(site, client.kept[_ENCODER], client.indices)
+        return features, site.dataset.y_train[client.indices]
 
     def receive(self, site: Site, packet: Packet) -> ClassStatistics:
         """A client's statistics."""
         statistics = self._codec(site).decode(packet[_STATISTICS])
-        check_classes(statistics, site.classes)
+        check_classes(statistics, site.classes, empty=self.privacy is not None)
         return statistics
 
     def merge(self, site: Site, state: State, updates: Sequence[tuple[int, ClassStatistics]]) -> State:

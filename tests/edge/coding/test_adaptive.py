@@ -46,8 +46,38 @@ def test_it_learns_the_distribution(size):
 
 def test_bytes_stay_as_they_are():
     symbols = np.array([0, 1, 1, 2, 3, 3, 3, 0, 1, 2, 3, 4, 5, 6, 7, 7, 7, 7, 0, 3], dtype=np.int32)
-    assert AdaptiveCoder(8).encode(symbols).hex() == "04a6d829c94d0c38"
-    assert AdaptiveCoder(256).encode(symbols).hex() == "0001010202fefffcfe02020202020201115d5f71"
+    assert AdaptiveCoder(8).encode(symbols).hex() == "04abbb0f256f4e8b8b"
+    assert AdaptiveCoder(256).encode(symbols).hex() == "000101020d1461b8a61f7649a66ab980db"
+
+
+@pytest.mark.parametrize(("size", "most"), [(32, 0.55), (256, 0.7)])
+def test_few_values_of_a_rectifier_are_worth_coding(size, most):
+    """One prototype of 64 values, more than half of them zeros: an alphabet is not worth learning for it."""
+    generator = np.random.default_rng(0)
+    values = generator.exponential(size / 6, 64) * (generator.random(64) < 0.4)
+    symbols = values.round().clip(0, size - 1).astype(np.int32)
+    assert AdaptiveCoder(size).bits(symbols) < most * 64 * np.log2(size)
+
+
+def test_weights_of_many_symbols_of_a_large_alphabet_stay_in_their_integers():
+    symbols = np.full(150_000, 7, dtype=np.int32)
+    symbols[::1000] = 65535
+    coder = AdaptiveCoder(65536)
+    payload = coder.encode(symbols)
+    assert len(payload) < len(symbols) / 5
+    assert np.array_equal(coder.decode(payload, len(symbols)), symbols)
+
+
+def test_a_count_spreads_as_a_triangle():
+    coder = AdaptiveCoder(128)  # up to 3 away
+    weights = np.zeros(128, dtype=np.int64)
+    coder._count(weights, np.array([0, 60, 60], dtype=np.int32))
+    triangle = np.array([1, 2, 3, 4, 3, 2, 1])
+    expected = np.zeros(128, dtype=np.int64)
+    expected[57:64], expected[:4] = 2 * triangle, triangle[3:]
+    expected[60] += 2 * triangle.sum()
+    expected[0] += triangle.sum()
+    assert np.array_equal(weights, 2 * expected)
 
 
 @pytest.mark.parametrize("size", [1, 65537])

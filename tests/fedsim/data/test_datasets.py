@@ -1,5 +1,6 @@
 import hashlib
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -29,12 +30,12 @@ def real_files() -> Path:
 
 
 def test_known_names_have_an_origin() -> None:
-    assert list(data.available()) == ["cifar10", "digits", "fashion-mnist"]
+    assert list(data.available()) == ["cifar10", "digits", "fashion-mnist", "omniglot"]
     assert all(data.available().values())
 
 
 def test_unknown_name_lists_the_known() -> None:
-    with pytest.raises(DataError, match=r"'mnist'; known are cifar10, digits, fashion-mnist"):
+    with pytest.raises(DataError, match=r"'mnist'; known are cifar10, digits, fashion-mnist, omniglot"):
         data.load("mnist")
 
 
@@ -126,7 +127,7 @@ def test_cifar10(real_files: Path) -> None:
     assert sample.mean((0, 2, 3)) == pytest.approx([0.4914, 0.4822, 0.4465], abs=2e-4)
 
 
-@pytest.mark.parametrize("name", ["fashion-mnist", "cifar10"])
+@pytest.mark.parametrize("name", ["fashion-mnist", "cifar10", "omniglot"])
 def test_absent_folder_says_what_to_set(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     file = f"{name.replace('-', '_')}.npz"
     monkeypatch.delenv("FEDSIM_DATA", raising=False)
@@ -212,6 +213,19 @@ def test_missing_array_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     monkeypatch.setenv("FEDSIM_DATA", str(tmp_path))
     with pytest.raises(DataError, match="lacks xd_train, xd_test, y_test; expected are xd_train"):
         data.load("cifar10")
+
+
+def test_sources_are_those_of_the_training_images(digits: Dataset) -> None:
+    assert digits.sources is None
+    sources = np.arange(len(digits.x_train))
+    known = replace(digits, sources=sources)
+    split = data.validation(known, 0.2, seed=3)
+    assert split.sources is not None
+    assert np.array_equal(digits.x_train[split.sources], split.x_train)
+    with pytest.raises(DataError, match=r"'digits': the training sources are int64 \(5,\) for 1198 images"):
+        replace(digits, sources=sources[:5])
+    with pytest.raises(DataError, match=r"training sources are float64 \(1198,\)"):
+        replace(digits, sources=sources / 2)
 
 
 def test_source_checks_its_own_promise() -> None:

@@ -11,9 +11,11 @@ from fedsim.federated import method as methods
 from fedsim.federated.checkpoint import FederationCheckpoint
 from fedsim.federated.clients import client_app, give_back, kept_by
 from fedsim.federated.cohorts import Cohorts
+from fedsim.federated.evaluation import Result
 from fedsim.federated.grid import InlineGrid, run_inline
 from fedsim.federated.local import LocalTraining
 from fedsim.federated.method import State
+from fedsim.federated.rounds import Rejection, RoundRecord
 from fedsim.federated.strategy import MethodStrategy
 
 from .conftest import dealt
@@ -91,6 +93,21 @@ def test_what_no_round_needs_is_removed(tmp_path):
     assert kept.informed == {0, 1}
     checkpoint.remove()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_record_comes_back_as_it_was(tmp_path):
+    record = RoundRecord(
+        3,
+        (0, 1, 2, 4),
+        merged=(0,),
+        lost=(1,),
+        rejected=(Rejection(3, 2, "no reply in time"),),
+        results={0: [Result("head", "all", "global", 1, 2)]},
+        late={4: 0.1},
+        void="the masked sum cannot be read",
+    )
+    FederationCheckpoint(tmp_path, "run").save(3, State(), [record], frozenset(), {})
+    assert FederationCheckpoint(tmp_path, "run").load().records == [record]
 
 
 def test_what_is_damaged_or_of_another_run_is_not_gone_on_from(tmp_path):

@@ -46,3 +46,18 @@ def test_the_cohorts_of_a_seed_never_change():
 def test_numbers_out_of_bounds(arguments, said):
     with pytest.raises(FederationError, match=said):
         Cohorts(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"deadline_s": 0.0}, "deadline_s is 0.0, allowed is more than 0"),
+        ({"deadline_s": float("inf")}, "deadline_s is inf"),
+        ({"slowness": {4: 2.0}}, "slowness of client 4, clients are 0 to 3"),
+        ({"slowness": {1: 0.0}}, "slowness of client 1 is 0.0, allowed is more than 0"),
+        ({"slowness": {1: float("nan")}}, "slowness of client 1 is nan"),
+    ],
+)
+def test_times_out_of_bounds(options, said):
+    with pytest.raises(FederationError, match=said):
+        Cohorts(4, 2, 0, **options)

@@ -63,6 +63,22 @@ def test_a_lost_client_that_nobody_tells_of_is_noticed():
         FORM.decode(unmasked(sent[0] + sent[1], {0, 1}, {}))
 
 
+@given(st.integers(0, 1000))
+def test_counts_and_sums_may_be_any_numbers(seed):
+    rows = np.random.default_rng(seed).normal(0, 100, (6, 4))
+    found = FORM.decode_rows(FORM.encode_rows(rows))
+    assert np.abs(found - rows).max() <= 2.0**-25
+    with pytest.raises(StatisticsError, match="counts that cannot be"):
+        FORM.decode(FORM.encode_rows(np.abs(rows)))  # of exact statistics they would be whole
+    for wrong, said in (
+        (rows[:5], r"of shape \[5, 4\], expected \[6, 4\]"),
+        (np.full((6, 4), np.nan), "a count of nan"),
+        (np.full((6, 4), 2.0**25), r"a count of 3.35544e\+07, masked counts are at most"),
+    ):
+        with pytest.raises(StatisticsError, match=said):
+            FORM.encode_rows(wrong)
+
+
 def test_two_clients_agree_and_no_third_nor_other_round_does():
     one, other, third = Keys(), Keys(), Keys()
     assert one.secret(other.public, 1) == other.secret(one.public, 1)

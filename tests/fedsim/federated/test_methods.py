@@ -197,7 +197,7 @@ def test_a_state_comes_back_exactly(name, site):
 
 def test_every_method_says_what_it_is():
     known = methods.available()
-    assert set(TRAINED) | {"reconnaissance"} == set(known)
+    assert set(TRAINED) | {"reconnaissance", "fedavg-bottleneck"} == set(known)
     assert all(len(title) > 20 for title in known.values())
     with pytest.raises(FederationError, match="unknown federated method 'fedprot'; known are fedavg"):
         methods.find("fedprot")

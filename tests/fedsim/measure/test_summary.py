@@ -212,7 +212,16 @@ def test_a_real_summary_fits_the_published_schema(tmp_path: Path) -> None:
     document = json.loads(path.read_text(encoding="utf-8"))
     jsonschema.Draft202012Validator.check_schema(schema)
     jsonschema.validate(document, schema, cls=jsonschema.Draft202012Validator)
-    assert list(document) == ["schema", "scenario", "inputs", "seed", "environment", "duration_s", "rows"]
+    assert list(document) == [
+        "schema",
+        "scenario",
+        "inputs",
+        "seed",
+        "environment",
+        "duration_s",
+        "rows",
+        "federation",
+    ]
     assert document["schema"] == 1
     for broken in (
         {**document, "schema": 2},

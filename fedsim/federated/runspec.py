@@ -1,0 +1,219 @@
+"""A federated run as a text: all that a process needs to know, to play a part in it on whatever engine.
+
+Flower hands its apps texts and numbers, in processes that share no memory. So a run is described by plain
+values, as JSON, and every process makes the site and the method of them anew::
+
+    scenario --RunSpec--> JSON --run configuration--> ServerApp, ClientApps: site(), federated_method()
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from fedsim import data
+from fedsim.errors import FederationError, Problem
+from fedsim.federated import sites
+from fedsim.federated.checks import Limits
+from fedsim.federated.cohorts import Cohorts
+from fedsim.federated.method import FederatedMethod, State
+from fedsim.federated.options import filled, method_of, option_problems
+from fedsim.federated.site import NetworkPlan, Site
+from fedsim.federated.strategy import MethodStrategy, RoundRecord
+
+__all__ = ["RunSpec"]
+
+_REQUIRED = 5  # keys of a run without a default, which stand first
+
+
+@dataclass(frozen=True)
+class _Growth:
+    """Keys of missions."""
+
+    base: tuple[int, ...]
+    field: tuple[int, ...]
+    classes: int
+    shots: int
+    disjoint: bool = False
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """One method, carried out on one site.
+
+    Values are those of JSON throughout: what :meth:`to_json` gives, :meth:`from_json` reads to an equal one.
+
+    Args:
+        data: name of the data set.
+        clients: how many.
+        method: a name of :func:`fedsim.federated.method.find`.
+        rounds: in all.
+        networks: of clients, in turn; each as the arguments of
+            :class:`~fedsim.federated.site.NetworkPlan`.
+        options: of the method, nested ones as mappings (:func:`fedsim.federated.options.method_of`).
+        partition: its ``kind`` and options, as for :func:`fedsim.federated.sites.dealt_site`; or
+        missions: ``base``, ``field``, ``classes``, ``shots``, ``disjoint``, as for
+            :func:`fedsim.federated.sites.growing_site`.
+        personal_test: share of samples that clients test with; by default what those two have.
+        validation: share of the training set that takes the place of the test set; None for the test set.
+        cohort: clients of a round; None for all.
+        dropout: probability that a client of a cohort is not heard of again.
+        deadline_s: seconds that a client's step may take; None for no deadline.
+        slowness: how many times longer a step takes on a client's device, by partition.
+        evaluate_every: rounds from one evaluation to the next.
+        limits: what the server puts up with, as the arguments of :class:`~fedsim.federated.checks.Limits`.
+        seed: of everything that is drawn.
+        results: folder that the server writes to, on engines that have it in a process of its own.
+
+    Raises:
+        FederationError: names the key, what is wrong with it and what is allowed.
+    """
+
+    data: str
+    clients: int
+    method: str
+    rounds: int
+    networks: tuple[Mapping[str, Any], ...]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    partition: Mapping[str, Any] | None = None
+    missions: Mapping[str, Any] | None = None
+    personal_test: float | None = None
+    validation: float | None = None
+    cohort: int | None = None
+    dropout: float = 0.0
+    deadline_s: float | None = None
+    slowness: Mapping[str, float] = field(default_factory=dict)
+    evaluate_every: int = 1
+    limits: Mapping[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    results: str | None = None
+
+    def __post_init__(self) -> None:
+        if wrong := [*option_problems("", RunSpec, vars(self))] or [*self._problems()]:
+            raise _refused("; ".join(map(str, wrong)))
+
+    def _problems(self) -> Iterator[Problem]:
+        """What is wrong, where every value is of its kind."""
+        for name in ("clients", "rounds", "evaluate_every"):
+            if (value := getattr(self, name)) < 1:
+                yield Problem(name, "has to be 1 or more", str(value))
+        if self.seed < 0:
+            yield Problem("seed", "has to be 0 or more", str(self.seed))
+        if not self.networks:
+            yield Problem("networks", "clients need at least one")
+        for number, network in enumerate(self.networks):
+            yield from option_problems(f"networks.{number}", NetworkPlan, network)
+        yield from option_problems("limits", Limits, self.limits)
+        if (self.partition is None) == (self.missions is None):
+            yield Problem("partition", "either this or missions say who holds what")
+        if self.missions is not None:
+            yield from option_problems("missions", _Growth, self.missions)
+        for client in self.slowness:
+            if not client.isdecimal():
+                yield Problem(f"slowness.{client}", "has to be the number of a client")
+
+    # --- as a text ------------------------------------------------------------------------------
+
+    def to_json(self) -> str:
+        """As one line of JSON; the same for equal ones."""
+        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> RunSpec:
+        """The inverse of :meth:`to_json`.
+
+        Raises:
+            FederationError: it is no JSON, or not of a run.
+        """
+        try:
+            values = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise _refused(f"no JSON: {error}") from error
+        if not isinstance(values, dict):
+            raise _refused(f"{Problem.shown(values)} is not a mapping")
+        known = [one.name for one in fields(cls)]
+        if not set(known[:_REQUIRED]) <= values.keys() <= set(known):
+            raise _refused("; ".join(map(str, option_problems("", cls, values))))
+        if isinstance(values["networks"], list):
+            values["networks"] = tuple(values["networks"])
+        return cls(**values)
+
+    # --- what is made of it ---------------------------------------------------------------------
+
+    def site(self, *, together: bool) -> Site:
+        """Data, shares and networks.
+
+        Args:
+            together: this process has all clients; see :class:`fedsim.federated.site.Site`.
+
+        Raises:
+            DataError: data that is absent, or cannot be shared out so.
+            ModelError, FederationError: networks that cannot be made, or do not go together.
+        """
+        dataset = data.load(self.data, self.validation)
+        networks = [NetworkPlan(**network) for network in self.networks]
+        common: dict[str, Any] = {"clients": self.clients, "seed": self.seed, "together": together}
+        if self.personal_test is not None:
+            common["personal_test"] = self.personal_test
+        if self.missions is None:
+            assert self.partition is not None
+            return sites.dealt_site(dataset, self.partition, networks, **common)
+        growth = dict(self.missions)
+        base, met = growth.pop("base"), growth.pop("field")
+        return sites.growing_site(dataset, base, met, networks, **growth, **common)
+
+    def federated_method(self) -> FederatedMethod:
+        """The method with its options.
+
+        Raises:
+            FederationError: an unknown method or option, or a value that is not allowed.
+        """
+        return method_of(self.method, self.options)
+
+    def strategy(
+        self,
+        site: Site,
+        method: FederatedMethod,
+        *,
+        state: State | None = None,
+        done: int = 0,
+        informed: Iterable[int] = (),
+        round_ended: Callable[[State, RoundRecord], None] | None = None,
+    ) -> MethodStrategy:
+        """The server's side, the same on every engine.
+
+        Args:
+            site: of :meth:`site`.
+            method: of :meth:`federated_method`.
+            state: to go on from; by default the method's start.
+            done: rounds that are behind that state.
+            informed: partitions that have been set up.
+            round_ended: called after every round with the state and the record of it.
+        """
+        size = self.clients if self.cohort is None else self.cohort
+        slowness = {int(partition): times for partition, times in self.slowness.items()}
+        cohorts = Cohorts(self.clients, size, self.seed, self.dropout, self.deadline_s, slowness)
+        return MethodStrategy(
+            site,
+            method,
+            cohorts,
+            self.rounds,
+            evaluate_every=self.evaluate_every,
+            limits=self.bounds,
+            state=state,
+            done=done,
+            informed=informed,
+            round_ended=round_ended,
+        )
+
+    @property
+    def bounds(self) -> Limits:
+        """What the server puts up with."""
+        made: Limits = filled(Limits, self.limits)
+        return made
+
+
+def _refused(what: str) -> FederationError:
+    return FederationError(f"the description of the run: {what}")

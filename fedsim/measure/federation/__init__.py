@@ -1,0 +1,1 @@
+"""What a federated run says: accuracy by what it is about, bytes at four levels up and down."""

@@ -1,0 +1,185 @@
+"""Accuracy over rounds and bytes of rounds, and who holds what, as pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import cycle
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+from numpy.typing import NDArray
+
+from fedsim.federated.site import Site
+from fedsim.measure.federation.schema import Federation, FederationRow
+from fedsim.measure.files import replacing
+
+__all__ = ["federation_figure", "holdings", "partition_figure", "plot_federation", "plot_partition"]
+
+#: Okabe and Ito's colours, which people with the common colour deficiencies tell apart.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#404040")
+_STYLES = ("-", "--", ":", "-.")
+_GRID = "#e4e4e4"
+_DPI = 150
+_LARGEST_DOT = 220.0  # square points
+_MOST_NAMED = 24  # classes or clients that all get a number of their own on an axis
+_MOST_MARKED = 30  # points of a line that are marked each
+_PANELS = (("all", "global"), ("all", "personal"), ("own", "personal"))
+
+
+def plot_federation(federation: Federation, name: str, path: Path) -> None:
+    """Write accuracy over rounds and bytes of rounds, of all methods, as a PNG, whole or not at all."""
+    _written(federation_figure(federation, name), path)
+
+
+def plot_partition(site: Site, name: str, path: Path) -> None:
+    """Write who holds what as a PNG, whole or not at all."""
+    _written(partition_figure(site, name), path)
+
+
+def federation_figure(federation: Federation, name: str) -> Figure:
+    """The picture itself: a panel for each of three kinds of accuracy, and one for payload bytes.
+
+    A method has one colour everywhere; the style of a line is that of the predictor, or in the last panel
+    of the direction. What sends nothing is named there.
+    """
+    figure = Figure(figsize=(10.4, 7.2), dpi=_DPI, layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(name)
+    axes = figure.subplots(2, 2)
+    colours = dict(zip((row.method for row in federation.rows), cycle(_COLOURS), strict=False))
+    predictors = dict.fromkeys(one.predictor for row in federation.rows for one in row.accuracy)
+    styles = dict(zip(predictors, cycle(_STYLES), strict=False))
+    for panel, (classes, test) in zip(axes.flat, _PANELS, strict=False):
+        _accuracy_panel(panel, federation.rows, (classes, test), colours, styles)
+    _byte_panel(axes[1, 1], federation.rows, colours)
+    handles = [Line2D([], [], color=colour, label=method) for method, colour in colours.items()]
+    handles += [Line2D([], [], color="#404040", ls=style, label=p) for p, style in styles.items()]
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(8, len(handles)), frameon=False)
+    return figure
+
+
+def partition_figure(site: Site, name: str) -> Figure:
+    """The picture itself: classes to the right, clients upwards, the area of a dot is samples.
+
+    What clients train on, in all rounds together; and as rings what they keep for their own tests.
+    """
+    train, test = holdings(site)
+    clients, classes = train.shape
+    size = (min(20.0, 2.4 + 0.32 * classes), min(20.0, 1.8 + 0.32 * clients))
+    figure = Figure(figsize=size, dpi=_DPI, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    most = max(1, int(train.max()), int(test.max()))
+    largest = _LARGEST_DOT * min(1.0, (_MOST_NAMED / max(clients, classes)) ** 2)
+    for counts, colour, filled in ((train, _COLOURS[0], True), (test, _COLOURS[1], False)):
+        rows, columns = np.nonzero(counts)
+        axes.scatter(
+            columns,
+            rows,
+            s=largest * counts[rows, columns] / most,
+            facecolors=colour if filled else "none",
+            edgecolors="none" if filled else colour,
+            linewidths=0.8,
+        )
+    held = f"{int(train.sum())} samples to train on"
+    held += f", {int(test.sum())} for own tests (rings)" if test.any() else ""
+    axes.set_title(f"{name}\n{held}\nthe largest dot: {most}", fontsize="small")
+    axes.set_xlabel("class")
+    axes.set_ylabel("client")
+    for axis, count in ((axes.xaxis, classes), (axes.yaxis, clients)):
+        if count <= _MOST_NAMED:
+            axis.set_ticks(range(count))
+        else:
+            axis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlim(-0.7, classes - 0.3)
+    axes.set_ylim(-0.7, clients - 0.3)
+    axes.grid(color=_GRID, linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def holdings(site: Site) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Samples of each class that each client trains on, and tests with, int64 [clients, classes]."""
+    labels, classes = site.dataset.y_train, site.classes
+    parts = [(share.seen(len(share.rounds)), share.test) for share in site.shares]
+    train, test = (
+        np.stack([np.bincount(labels[part[which]], minlength=classes) for part in parts]) for which in (0, 1)
+    )
+    return train.astype(np.int64), test.astype(np.int64)
+
+
+def _accuracy_panel(
+    axes: Axes,
+    rows: Sequence[FederationRow],
+    kind: tuple[str, str],
+    colours: dict[str, str],
+    styles: dict[str, str],
+) -> None:
+    drawn = False
+    for row in rows:
+        for predictor, style in styles.items():
+            points = [
+                (each.round, one.accuracy)
+                for each in row.rounds
+                for one in each.accuracy
+                if (one.predictor, one.classes, one.test) == (predictor, *kind) and one.accuracy is not None
+            ]
+            if points:
+                x, y = zip(*points, strict=True)
+                axes.plot(
+                    x, y, style, color=colours[row.method], marker="." if len(points) < 30 else "", lw=1.3
+                )
+                drawn = True
+    classes, test = kind
+    axes.set_title(f"{classes} classes, {test} test", fontsize="medium")
+    axes.set_ylabel("accuracy, %")
+    axes.yaxis.set_major_formatter(PercentFormatter(xmax=1.0, symbol=""))
+    _rounds(axes)
+    if not drawn:
+        axes.text(0.5, 0.5, "no samples", transform=axes.transAxes, ha="center", va="center")
+
+
+def _byte_panel(axes: Axes, rows: Sequence[FederationRow], colours: dict[str, str]) -> None:
+    silent, drawn = [], False
+    for row in rows:
+        counted = [(each.round, each.bytes) for each in row.rounds if each.bytes is not None]
+        up = [(number, one.up.payload_bytes) for number, one in counted if one.up.payload_bytes]
+        down = [(number, one.down.payload_bytes) for number, one in counted if one.down.payload_bytes]
+        for points, style in ((up, "-"), (down, "--")):
+            if points:
+                _line(axes, points, style, colours[row.method])
+                drawn = True
+        if counted and not up and not down:
+            silent.append(row.method)
+    axes.set_title("payload of a round, all clients (solid: up, dashed: down)", fontsize="medium")
+    axes.set_ylabel("bytes (logarithmic)")
+    if drawn:
+        axes.set_yscale("log")
+    _rounds(axes)
+    said = f"{', '.join(silent)}: nothing is sent" if silent else "" if drawn else "not counted"
+    axes.text(0.98, 0.03, said, transform=axes.transAxes, ha="right", va="bottom", fontsize="small")
+
+
+def _line(axes: Axes, points: Sequence[tuple[int, float]], style: str, colour: str) -> None:
+    marker = "." if len(points) < _MOST_MARKED else ""
+    x, y = zip(*points, strict=True)
+    axes.plot(x, y, color=colour, linestyle=style, marker=marker, linewidth=1.3)
+
+
+def _rounds(axes: Axes) -> None:
+    axes.set_xlabel("round")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(which="major", color=_GRID, linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _written(figure: Figure, path: Path) -> None:
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=_DPI)
