@@ -132,6 +132,8 @@ class InlineGrid(Grid):
                 self._reply(number, partition, self._answered(*asked))
         if self._batched is not None and together:
             replies = self._batched([asked for _, asked in together])
+            if len(replies) != len(together):
+                raise FederationError(f"{len(replies)} replies to {len(together)} clients that train at once")
             for (number, asked), reply in zip(together, replies, strict=True):
                 self._reply(number, asked[0], self._answered(*asked) if reply is None else reply)
         return numbers

@@ -239,3 +239,53 @@ def test_arrays_are_handed_on_without_a_copy() -> None:
 
     run_inline(app, InlineGrid(app_of(look), 2))
     assert all(data is next(iter(arrays.values())).data for data in seen)
+
+
+# Clients that train at once
+
+
+def test_train_messages_of_a_round_are_handed_over_together() -> None:
+    """Those that are lost on the way are not among them; whoever is left out, the ClientApp answers."""
+    handed = []
+
+    def batched(asked):
+        handed.append([partition for partition, _, _ in asked])
+        assert [context.node_config["partition-id"] for _, _, context in asked] == handed[-1]
+        found = []
+        for partition, message, _ in asked:
+            message.content["config"]["text"] = "changed"
+            record = RecordDict({"by": ConfigRecord({"text": "batched"})})
+            found.append(None if partition == 3 else Message(record, reply_to=message))
+        return found
+
+    def alone(message: Message, context: Context) -> Message:
+        return Message(RecordDict({"by": ConfigRecord({"text": "app"})}), reply_to=message)
+
+    def sent(partition: int, message: Message) -> Message | None:
+        return None if partition == 0 else message
+
+    def received(partition: int, message: Message) -> Message | None:
+        return None if partition == 1 else message
+
+    replies = ask(app_of(alone), clients=4, rounds=2, batched=batched, sent=sent, received=received)
+    assert handed == [[1, 2, 3]] * 2
+    assert [reply.content["by"]["text"] for reply in replies] == ["batched", "app"] * 2
+    assert len({reply.metadata.message_id for reply in replies}) == 4
+
+
+def test_messages_of_other_kinds_are_not_handed_over() -> None:
+    app, client, kinds = ServerApp(), ClientApp(), []
+    client.evaluate()(lambda message, context: Message(RecordDict(), reply_to=message))
+
+    @app.main()
+    def main(grid: Grid, context: Context) -> None:
+        messages = [Message(RecordDict(), node, "evaluate") for node in grid.get_node_ids()]
+        kinds.extend(reply.metadata.message_type for reply in grid.send_and_receive(messages))
+
+    run_inline(app, InlineGrid(client, 2, batched=lambda asked: pytest.fail("nobody trains")))
+    assert kinds == ["evaluate"] * 2
+
+
+def test_a_reply_too_few() -> None:
+    with pytest.raises(FederationError, match="1 replies to 2 clients that train at once"):
+        ask(app_of(fail), clients=2, batched=lambda asked: [None])
