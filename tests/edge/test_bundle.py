@@ -483,3 +483,17 @@ def test_a_device_process_loads_nothing_of_training(bottleneck, tmp_path):
     training = "compressai torchvision torch_geometric pandas matplotlib flwr ray fedsim sklearn scipy"
     assert loaded.isdisjoint(training.split())
     assert loaded.isdisjoint(["pydantic", "pyarrow", "rich", "typer"])
+
+
+def test_the_server_half_keeps_the_ids_of_the_models_that_it_replaced(tmp_path):
+    spec, folder = spec_of(), tmp_path / "bundle"
+    ids = [save(model_of(spec, seed), spec, folder, overwrite=True) for seed in range(3)]
+    assert load_server(folder).replaces == (ids[0], ids[1])
+    assert load_device(folder).replaces == ()
+    assert save(model_of(spec, 2), spec, folder, overwrite=True) == ids[2]
+    assert load_server(folder).replaces == (ids[0], ids[1])
+    save(model_of(spec, 0), spec, folder, overwrite=True)  # back to the first
+    assert load_server(folder).replaces == (ids[1], ids[2])
+    (folder / "server" / "model.json").write_text("{")
+    save(model_of(spec, 1), spec, folder, overwrite=True)  # over what nobody can read
+    assert load_server(folder).replaces == ()
