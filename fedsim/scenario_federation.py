@@ -13,6 +13,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from fedsim.scenario_problems import unknown
 from fedsim.scenario_sections import (
+    BottleneckSection,
     Count,
     DataSection,
     EngineInfo,
@@ -26,6 +27,7 @@ from fedsim.scenario_sections import (
 )
 
 __all__ = [
+    "DEPLOYMENT",
     "FEDERATED_ENGINES",
     "INPROCESS",
     "FederatedModelSection",
@@ -40,10 +42,12 @@ __all__ = [
 
 #: The engine that has all clients in this process.
 INPROCESS = "inprocess"
+#: The engine whose clients are processes that reach the server over a socket.
+DEPLOYMENT = "deployment"
 #: Engines of federations by name.
 FEDERATED_ENGINES = {
     INPROCESS: EngineInfo(
-        module="fedsim.federated.runner",
+        module="fedsim.federated.engines.inline",
         title="all clients in this process: real messages, but no link.",
         most_devices=100_000,
     ),
@@ -52,7 +56,7 @@ FEDERATED_ENGINES = {
         title="Flower's simulation on Ray, for many processors and machines (extra ray).",
         most_devices=10_000,
     ),
-    "deployment": EngineInfo(
+    DEPLOYMENT: EngineInfo(
         module="fedsim.federated.engines.deployment",
         title="Flower's SuperLink and a SuperNode for each client, on loopback.",
         most_devices=64,
@@ -113,11 +117,16 @@ class MissionsSection(Section):
 
 
 class NetworkSection(Section):
-    """A network of clients; ``dimension`` is that of the prototype space, by default the network's own."""
+    """A network of clients; ``dimension`` is that of the prototype space, by default the network's own.
+
+    Where it is split, a ``bottleneck`` stands behind the layer ``cut``, and is trained with the rest.
+    """
 
     backbone: Name
     arguments: dict[str, Any] = Field(default={})
     dimension: Count | None = None
+    cut: Name | None = None
+    bottleneck: BottleneckSection | None = None
 
 
 class FederationSection(Section):
@@ -125,11 +134,13 @@ class FederationSection(Section):
 
     ``cohort`` is the number of clients that take part in a round, by default all; ``dropout`` the
     probability that one of them is not heard of again; ``evaluate_every`` the number of rounds from one
-    evaluation to the next. Clients have the ``networks`` in turn, by default all that of the model.
+    evaluation to the next. Clients have the ``networks`` in turn, or those whose numbers ``network_of``
+    has for the groups of the fleet; by default all have that of the model.
     ``rounds`` may be left out where missions say how many there are. A reply has no part in its round
     whose client worked longer than ``deadline_s``, where the devices of each group of the fleet take
     ``slowness`` times as long as the machine that plays them. ``delta`` is what epsilon is told with, of
-    methods that are differentially private.
+    methods that are differentially private. ``tls`` encrypts what passes on the engine ``deployment``; on
+    others nothing crosses a socket of a client's.
     """
 
     methods: Annotated[tuple[MethodSection, ...], Field(min_length=1)]
@@ -142,7 +153,9 @@ class FederationSection(Section):
     delta: Annotated[float, Field(strict=True, gt=0, lt=1)] = 1e-5
     missions: MissionsSection | None = None
     networks: tuple[NetworkSection, ...] = ()
+    network_of: tuple[Annotated[int, Field(strict=True, ge=0)], ...] = ()
     limits: dict[str, Any] = Field(default={})
+    tls: Annotated[bool, Field(strict=True)] = True
 
 
 class FederatedModelSection(Section):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import importlib.util
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
 
@@ -14,8 +15,12 @@ from fedsim.errors import FederationError, ModelError, Problem
 from fedsim.federated import method as methods
 from fedsim.federated.method import FederatedMethod
 from fedsim.federated.methods.fedavg import FedAvg
-from fedsim.federated.networks import prototype_network
+from fedsim.federated.methods.fedavg_bottleneck import FedAvgBottleneck
+from fedsim.federated.methods.reconnaissance import Reconnaissance
 from fedsim.federated.options import method_of, option_problems
+from fedsim.federated.privacy import GaussianPrivacy
+from fedsim.federated.secure_aggregation import Masked
+from fedsim.federated.site import NetworkPlan
 from fedsim.federated.strategy import Limits
 from fedsim.scenario import Scenario
 from fedsim.scenario_federation import (
@@ -107,9 +112,17 @@ def _number_problems(
         message = f"the fleet has {clients} {'device' if clients == 1 else 'devices'}"
         yield Problem(f"{_KEY}.cohort", message, Problem.shown(federation.cohort))
     groups = len(scenario.fleet)
-    if federation.slowness and len(federation.slowness) != groups:
-        message = f"needs {groups} {'entry' if groups == 1 else 'entries'}, one for each group of the fleet"
-        yield Problem(f"{_KEY}.slowness", message, Problem.shown(list(federation.slowness)))
+    for key, values in (("slowness", federation.slowness), ("network_of", federation.network_of)):
+        if values and len(values) != groups:
+            message = (
+                f"needs {groups} {'entry' if groups == 1 else 'entries'}, one for each group of the fleet"
+            )
+            yield Problem(f"{_KEY}.{key}", message, Problem.shown(list(values)))
+    networks = len(networks_of(scenario))
+    for group, number in enumerate(federation.network_of):
+        if number >= networks:
+            message = f"there are {networks} networks, the first of them is 0"
+            yield Problem(f"{_KEY}.network_of.{group}", message, Problem.shown(number))
     if isinstance(scenario, FederatedScenario):
         most = FEDERATED_ENGINES[scenario.engine].most_devices
         if clients > most:
@@ -139,10 +152,9 @@ def _network_problems(scenario: Scenario | FederatedScenario) -> Iterator[Proble
     for number, plan in enumerate(networks):
         key = f"{_KEY}.networks.{number}" if own else "model.backbone"
         try:
-            with torch.device("meta"):
-                made = prototype_network(
-                    plan.backbone, plan.arguments, source.image_shape, source.classes, plan.dimension
-                )
+            # A bottleneck may compute with values when it is made, which the meta device does not have.
+            with torch.random.fork_rng(), torch.device("cpu" if plan.bottleneck else "meta"):
+                made = NetworkPlan(**plan.model_dump()).network(source.image_shape, source.classes)
         except ModelError as error:
             yield Problem(key, " ".join(str(error).split()), Problem.shown(plan.model_dump()))
         else:
@@ -164,33 +176,55 @@ def _method_problems(
             message = f"gives a row the name that methods.{rows[row]} has; set a label"
             yield Problem(key, message, Problem.shown(section.row))
         rows.setdefault(row, number)
-        if section.name not in methods.available():
+        try:
+            cls = methods.find(section.name)
+        except FederationError as error:
             message = unknown("federated method", section.name, methods.available())
-            yield Problem(f"{key}.name", message, Problem.shown(section.name))
+            shown = Problem.shown(section.name)
+            yield Problem(f"{key}.name", str(error) if ":" in section.name else message, shown)
             continue
-        cls = methods.find(section.name)
         wrong = [
             *option_problems(key, cls, section.options),
-            *_fit_problems(key, cls, scenario, federation),
+            *_fit_problems(key, cls, section.options, scenario, federation),
         ]
         yield from wrong
         if not wrong:
             try:
-                method_of(section.name, section.all_options)
+                made = method_of(section.name, section.all_options)
             except FederationError as error:
                 place = f"{key}.masking" if section.masking else key
                 yield Problem(place, str(error), Problem.shown(section.model_dump(exclude_unset=True)))
+            else:
+                yield from _accountant_problems(key, made.method if isinstance(made, Masked) else made)
+
+
+def _accountant_problems(key: str, method: FederatedMethod) -> Iterator[Problem]:
+    """Epsilon is computed at the very end of a run: too late to learn that nobody can."""
+    privacy = getattr(method, "privacy", None)
+    noisy = isinstance(privacy, GaussianPrivacy) and privacy.noise
+    if noisy and importlib.util.find_spec("dp_accounting") is None:
+        message = "needs dp-accounting for its epsilon, which is not installed: pip install 'fedsim[privacy]'"
+        yield Problem(f"{key}.privacy", message)
 
 
 def _fit_problems(
     key: str,
     cls: type[FederatedMethod],
+    options: Mapping[str, object],
     scenario: Scenario | FederatedScenario,
     federation: FederationSection,
 ) -> Iterator[Problem]:
     """What a method needs of the clients and their data."""
     name = Problem.shown(cls.__name__)
-    if federation.missions is None and "pretraining" in {one.name for one in fields(cls)}:  # type: ignore[arg-type]
+    networks = networks_of(scenario)
+    known = {one.name: one for one in fields(cls)}  # type: ignore[arg-type]
+    pretraining = known.get("pretraining")
+    pretrained = pretraining is not None and options.get("pretraining", pretraining.default) is not None
+    if federation.missions is None and pretrained:
         yield Problem(key, "trains on base classes at the server, so it needs federation.missions", name)
-    if issubclass(cls, FedAvg) and len(networks_of(scenario)) > 1:
+    if issubclass(cls, Reconnaissance) and len(networks) > 1:
+        yield Problem(key, "has one embedding, so all clients need the same network", name)
+    if issubclass(cls, (FedAvg, FedAvgBottleneck)) and len(networks) > 1:
         yield Problem(key, "averages weights, so all clients need the same network", name)
+    if issubclass(cls, FedAvgBottleneck) and any(network.bottleneck for network in networks):
+        yield Problem(key, "has a bottleneck of its own, so the network needs none", name)

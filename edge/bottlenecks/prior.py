@@ -90,8 +90,7 @@ class FactorizedPrior(nn.Module):
         density = self._trained()
         density.update(force=True, update_quantiles=True)
         self.medians.copy_(density.quantiles[:, 0, 1])
-        low = self._quantile(self.tail_mass)
-        high = self._quantile(1.0 - self.tail_mass)
+        low, high = self.support()
         medians = self.medians.double()
         first = torch.floor(low - medians).clamp(-MAX_HALF_WIDTH, 0).long()
         last = torch.ceil(high - medians).clamp(0, MAX_HALF_WIDTH).long()
@@ -104,6 +103,15 @@ class FactorizedPrior(nn.Module):
             for c in range(self.channels)
         ]
         self.load_tables(FrequencyTables.from_probabilities(masses, first.tolist()))
+
+    @torch.no_grad()
+    def support(self) -> tuple[Tensor, Tensor]:
+        """Where the learned density begins and ends, but for ``tail_mass`` on each side: two of [channels].
+
+        Raises:
+            RuntimeError: there is no density.
+        """
+        return self._quantile(self.tail_mass), self._quantile(1.0 - self.tail_mass)
 
     def _quantile(self, probability: float) -> Tensor:
         """Where the cumulative density of each channel reaches ``probability``, float64 [channels]."""

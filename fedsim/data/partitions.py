@@ -1,4 +1,4 @@
-"""Who holds which samples: partitions of a data set over clients, by flwr-datasets' partitioners."""
+"""Who holds which samples: partitions of a data set over clients, most by flwr-datasets' partitioners."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ import warnings
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fedsim.data.missions import n_way_k_shot
 from fedsim.errors import DataError
 
 if TYPE_CHECKING:
@@ -99,12 +100,20 @@ def _natural(clients: int, seed: int) -> Partitioner:
     return NaturalIdPartitioner("source")
 
 
-_KINDS: Mapping[str, Callable[..., Partitioner]] = {
+def _n_way_k_shot(
+    clients: int, seed: int, *, ways: int, shots: int, spread: int = 2
+) -> partial[tuple[Indices, ...]]:
+    """Each client has some ways, more or fewer by spread, with the same shots of each (Tan et al. 2022)."""
+    return partial(n_way_k_shot, clients=clients, ways=ways, spread=spread, shots=shots, seed=seed)
+
+
+_KINDS: Mapping[str, Callable[..., Partitioner | partial[tuple[Indices, ...]]]] = {
     "iid": _iid,
     "dirichlet": _dirichlet,
     "pathological": _pathological,
     "shards": _shards,
     "natural": _natural,
+    "n-way-k-shot": _n_way_k_shot,
 }
 
 
@@ -166,6 +175,12 @@ def partition(
         if not len(own):
             raise DataError(f"partition {kind!r}: client {number} of {clients} would have no samples")
     used = np.concatenate(indices)
+    if (shared := np.bincount(used) > 1).any():
+        scarce = int(labels[np.flatnonzero(shared)[0]])
+        raise DataError(
+            f"partition {kind!r}: class {scarce} has {int((labels == scarce).sum())} samples, too few for "
+            f"{clients} clients; fewer clients, ways or shots need fewer"
+        )
     return Partition(kind, indices, np.setdiff1d(np.arange(len(labels)), used))
 
 
@@ -185,6 +200,8 @@ def _parts(
     try:
         with _quiet():
             partitioner = _KINDS[kind](clients, seed, **options)
+            if isinstance(partitioner, partial):
+                return list(partitioner(labels))
             partitioner.dataset = Dataset.from_dict(columns)
             parts = [partitioner.load_partition(number)["index"] for number in range(clients)]
     except (ValueError, TypeError, KeyError, RuntimeError, IndexError) as error:

@@ -11,14 +11,16 @@ from numpy.typing import NDArray
 
 from edge.bottlenecks import Bottleneck
 from edge.bottlenecks.latent import LatentBottleneck
+from edge.bottlenecks.symbols import MAX_HALF_WIDTH
 from edge.split import SplitModel
 from fedsim.errors import FederationError
 from fedsim.federated.site import parameters_of
 from fedsim.training.loop import Images, as_input, batches
 
-__all__ = ["BottleneckTraining", "Learned", "averaged", "bottleneck_of", "fit_scale"]
+__all__ = ["BottleneckTraining", "Learned", "averaged", "bottleneck_of", "check_density", "fit_scale"]
 
 _CHUNK = 512  # images at a time
+_WIDEST = 4 * MAX_HALF_WIDTH  # a density's support on each side; a code of spread 1000 has one of 10,000
 #: What freeze makes. CompressAI's density keeps tables of its own, which nothing here reads.
 _MADE = ("medians", "quantiles", "_quantized_cdf", "_offset", "_cdf_length")
 
@@ -104,6 +106,20 @@ def bottleneck_of(model: SplitModel) -> LatentBottleneck:
         needed = "a bottleneck of one factorized prior, such as 'factorized'"
         raise FederationError(f"fedavg-bottleneck needs {needed}; {name} is none")
     return bottleneck
+
+
+def check_density(bottleneck: LatentBottleneck) -> None:
+    """See that frequency tables can be made of a density: that it lies somewhere, and is not without end.
+
+    Where it has no end, :meth:`freeze <edge.bottlenecks.Bottleneck.freeze>` takes minutes, and fails.
+
+    Raises:
+        FederationError: it cannot be.
+    """
+    low, high = bottleneck.prior.support()
+    if not bool(((low > -_WIDEST) & (low <= high) & (high < _WIDEST)).all()):
+        ends = f"{float(low.min()):g} to {float(high.max()):g}"
+        raise FederationError(f"a density of codes from {ends}, allowed are -{_WIDEST} to {_WIDEST}")
 
 
 def _made_by_freeze(name: str) -> bool:

@@ -79,7 +79,7 @@ class FederationCheckpoint:
             files = {int(partition): name for partition, name in run["clients"].items()}
             clients = {p: _unpacked((self._folder / name).read_bytes()) for p, name in files.items()}
             records = [_record(one) for one in run["records"]]
-        except (OSError, ValueError, KeyError, TypeError, SafetensorError):
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, SafetensorError):
             return None
         self._clients = files
         self._digests = {partition: _digest(kept) for partition, kept in clients.items()}

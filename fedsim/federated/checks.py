@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from fedsim.federated.evaluation import Result
 __all__ = ["Limits", "check_classes", "check_results", "check_update", "one_line"]
 
 _SHOWN = 300  # characters of what a client says of itself
+_MOST_RESULTS, _LONGEST_NAME = 64, 64  # of a client's evaluation, and of a predictor
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def check_classes(
     statistics: ClassStatistics,
     classes: int,
     *,
-    slots: bool = False,
+    slots: int = 1,
     squares: bool = False,
     empty: bool = False,
 ) -> None:
@@ -63,7 +64,7 @@ def check_classes(
     Args:
         statistics: of a client.
         classes: that there are.
-        slots: several prototypes a class are allowed.
+        slots: prototypes that a class may have.
         squares: sums of squares are there.
         empty: there may be no class at all. A client has samples, or it would not have been asked.
 
@@ -72,9 +73,12 @@ def check_classes(
     """
     if len(statistics) and (last := int(statistics.classes[-1])) >= classes:
         raise FederationError(f"class {last} is unknown; classes are 0 to {classes - 1}")
-    if not slots and statistics.slots.any():
-        row = int(np.flatnonzero(statistics.slots)[0])
-        raise FederationError(f"class {statistics.classes[row]} has several prototypes, expected one")
+    if (beyond := statistics.slots >= slots).any():
+        row = int(np.flatnonzero(beyond)[0])
+        if slots == 1:
+            raise FederationError(f"class {statistics.classes[row]} has several prototypes, expected one")
+        slot, last = statistics.slots[row], slots - 1
+        raise FederationError(f"slot {slot} of class {statistics.classes[row]}; slots are 0 to {last}")
     if (statistics.squares is not None) != squares:
         found, expected = ("without", "with") if squares else ("with", "without")
         raise FederationError(f"statistics {found} squares, expected are such {expected}")
@@ -103,6 +107,11 @@ def check_update(update: Any, limits: Limits) -> None:
             raise FederationError(
                 f"a mean of class {update.classes[row]} is {mean:g}, allowed are at most {limits.magnitude:g}"
             )
+        squares = update.squares
+        if squares is not None and (squares > update.counts[:, None] * limits.magnitude**2).any():
+            raise FederationError(
+                f"a mean square is beyond that of {limits.magnitude:g}, the largest allowed"
+            )
     elif isinstance(update, int):
         _check_samples(update, limits)
     elif isinstance(update, Mapping):
@@ -114,7 +123,7 @@ def check_update(update: Any, limits: Limits) -> None:
                     raise FederationError(f"{name} has a value of {largest:g}, {most}")
 
 
-def check_results(results: Iterable[Result], samples: Mapping[str, int]) -> None:
+def check_results(results: Sequence[Result], samples: Mapping[str, int]) -> None:
     """See that results are of samples that there are.
 
     Args:
@@ -122,10 +131,12 @@ def check_results(results: Iterable[Result], samples: Mapping[str, int]) -> None
         samples: how many there are, by test set.
 
     Raises:
-        FederationError: names the result.
+        FederationError: names the result, or there are too many.
     """
+    if len(results) > _MOST_RESULTS:
+        raise FederationError(f"{len(results)} results, allowed are at most {_MOST_RESULTS}")
     for result in results:
-        if not result.predictor.isidentifier():
+        if not result.predictor.isidentifier() or len(result.predictor) > _LONGEST_NAME:
             raise FederationError(f"a result of a predictor called {one_line(result.predictor)!r}")
         if result.total > (most := samples[result.test]):
             raise FederationError(

@@ -19,7 +19,9 @@ from fedsim.errors import FederationError, FedsimError
 from fedsim.federated import clients
 from fedsim.federated.engines.outcome import ResultFolder
 from fedsim.federated.engines.prompt import PromptGrid
-from fedsim.federated.method import FederatedMethod
+from fedsim.federated.metering import Meter
+from fedsim.federated.method import FederatedMethod, State
+from fedsim.federated.rounds import RoundRecord
 from fedsim.federated.runspec import RunSpec
 from fedsim.federated.site import Site
 
@@ -74,4 +76,10 @@ def _serve(grid: Grid, context: Context) -> None:
     folder = ResultFolder(Path(spec.results))
     with folder.told():
         site, method = provide(context)
-        spec.strategy(site, method, round_ended=folder.round_ended).run(PromptGrid(grid))
+        meter = Meter(RUN, spec.method, site.dimension, here=False, lost=spec.cohorts.lost)
+
+        def round_ended(state: State, record: RoundRecord) -> None:
+            folder.round_ended(state, record, meter.take())
+
+        strategy = spec.strategy(site, method, merged=meter.merged, round_ended=round_ended)
+        strategy.run(PromptGrid(grid, meter))

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from flwr.app import Context, Error, Message, MessageType, RecordDict
+from flwr.app import Context, Error, Message, MessageType, Metadata, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid, ServerApp
@@ -257,7 +257,7 @@ def _logging_at(level: int) -> Iterator[None]:
 
 
 def _copied(message: Message) -> Message:
-    """The message with records of its own. Arrays are immutable bytes and stay shared.
+    """The message with metadata and records of its own. Arrays are immutable bytes and stay shared.
 
     Nothing is checked again that was when the message was made: for a thousand clients that would cost as
     much as all else that the grid does.
@@ -266,8 +266,10 @@ def _copied(message: Message) -> Message:
     records = content.__dict__["_data"]
     for name, record in records.items():
         records[name] = _record_copied(record)
+    metadata = Metadata.__new__(Metadata)
+    metadata.__dict__.update(message.metadata.__dict__)
     copy = Message.__new__(Message)
-    copy.__dict__.update(_metadata=message.metadata, _content=content, _error=None)
+    copy.__dict__.update(_metadata=metadata, _content=content, _error=None)
     return copy
 
 

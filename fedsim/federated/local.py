@@ -71,12 +71,13 @@ class LocalTraining:
         Args:
             network: of the client.
             samples: of the client.
-            loss: to be minimised.
-            generator: draws the batches.
+            loss: to be minimised, with what a bottleneck in the network adds to it.
+            generator: draws the batches; its seed is that of what layers draw as well.
 
         Returns:
             statistics of the features as they were during the training, over all its epochs: those of a
-            moving encoder, with batch normalisation by batch.
+            moving encoder, with batch normalisation by batch. The public code of FedProto has those of the
+            last epoch, which is the same for one.
 
         Raises:
             FederationError: the loss is not finite.
@@ -85,17 +86,21 @@ class LocalTraining:
         optimiser = torch.optim.SGD(network.parameters(), self.learning_rate, momentum=self.momentum)
         passed: list[Tensor] = []
         owners: list[Tensor] = []
-        for _ in range(self.epochs):
-            for batch in batches(samples, self.batch_size, generator):
-                optimiser.zero_grad()
-                features = network.features(batch.inputs)
-                value = loss(features, network.head(features), batch.labels)
-                if not bool(torch.isfinite(value)):
-                    raise FederationError(f"the loss is {float(value.detach()):g}; lower the learning rate")
-                value.backward()  # type: ignore[no-untyped-call]
-                optimiser.step()
-                passed.append(features.detach())
-                owners.append(batch.labels)
+        # What layers draw, such as dropout, comes of torch's own generator: the same on every engine.
+        with torch.random.fork_rng():
+            torch.manual_seed(generator.initial_seed())
+            for _ in range(self.epochs):
+                for batch in batches(samples, self.batch_size, generator):
+                    optimiser.zero_grad()
+                    features, cost = network.weighed(batch.inputs)
+                    value = loss(features, network.head(features), batch.labels) + cost
+                    if not bool(torch.isfinite(value)):
+                        said = f"the loss is {float(value.detach()):g}"
+                        raise FederationError(f"{said}; lower the learning rate")
+                    value.backward()  # type: ignore[no-untyped-call]
+                    optimiser.step()
+                    passed.append(features.detach())
+                    owners.append(batch.labels)
         network.eval()
         return ClassStatistics.of(torch.cat(passed).numpy(), torch.cat(owners).numpy())
 

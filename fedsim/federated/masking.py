@@ -1,24 +1,33 @@
 """Pairwise masking: the server learns the sum of the clients' statistics, and nothing of any single one.
 
-After Bonawitz et al.: "Practical Secure Aggregation for Privacy-Preserving Machine Learning", CCS 2017. Every
-two clients of a cohort agree on a secret, by keys that they exchange through the server; one adds a stream
-of random numbers made of it to what it sends, the other subtracts it. In the sum they cancel, exactly,
-because all of it is integers modulo 2^64. ::
+After Bonawitz et al.: "Practical Secure Aggregation for Privacy-Preserving Machine Learning", CCS 2017,
+without its secret sharing. Every two clients of a cohort agree on a secret, by keys that they exchange
+through the server; one adds a stream of random numbers made of it to what it sends, the other subtracts it.
+In the sum they cancel, exactly, because all of it is integers modulo 2^64. Each adds a stream of a secret
+of its own as well::
 
-    client i sends   x_i + sum_{j > i} stream(s_ij) - sum_{j < i} stream(s_ij)      mod 2^64
+    client i sends   x_i + stream(b_i) + sum_{j > i} stream(s_ij) - sum_{j < i} stream(s_ij)    mod 2^64
 
-Of a client that drops out, the others tell the server the secrets that they shared with it, and it takes
-their streams out of the sum. What such a client sent after all must then not be read any more: it would be
-laid open. The server is trusted to follow the protocol and not to make up clients; there is no secret
-sharing, so the others have to stay.
+Those whose replies have come then tell the server their own secrets b_i, and of every client that dropped
+out the secrets s_ij that they shared with it; it takes all these streams out of the sum. What a client sent
+that is taken to have dropped out, and was only late, stays masked by its own b_i, which nobody else knows
+and it does not tell.
+
+What this holds against is a server that keeps to the protocol and looks at all that it sees (semi-honest).
+Clients in league with it take their own part out of the sum, so two have to be left that are not. It does
+not hold against a server that lies: that makes up clients, or exchanges their keys, or tells a client's
+peers that it is gone and the client itself that it is there, and so has both kinds of its secrets. Nothing
+is signed. Nor can the others go on without a client that goes missing before it has told its secrets: that
+round is void.
 
 Statistics are sent for all classes, whether a client has samples of them or not: which it has is a secret,
-too.
+too. That is true of what clients send to learn. The replies of an evaluation are what a simulation
+measures; they are not masked, and tell of how many samples of its own classes a client was asked.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,6 +46,7 @@ Words = NDArray[np.uint64]
 Rows = NDArray[np.float64]
 
 _NONCE = bytes(16)  # a secret makes one stream and is never used again
+_SECRET_BYTES = 32
 
 
 class Keys:
@@ -71,8 +81,11 @@ class Keys:
             shared = self._private.exchange(X25519PublicKey.from_public_bytes(public))
         except ValueError as error:
             raise FederationError(f"a public key that is none: {error}") from error
-        info = f"fedsim masking, round {round_number}".encode()
-        return HKDF(SHA256(), 32, salt=None, info=info).derive(shared)
+        return _derived(shared, f"fedsim masking, round {round_number}")
+
+    def own_secret(self, round_number: int) -> bytes:
+        """What this client alone knows, 32 bytes; they tell nothing of its keys."""
+        return _derived(self.private, f"fedsim masking, own, round {round_number}")
 
 
 def stream(secret: bytes, count: int) -> Words:
@@ -81,40 +94,51 @@ def stream(secret: bytes, count: int) -> Words:
     return np.frombuffer(encryptor.update(bytes(8 * count)), "<u8").astype(np.uint64)
 
 
-def masked(values: Words, partition: int, secrets: Mapping[int, bytes]) -> Words:
+def masked(values: Words, partition: int, own: bytes, secrets: Mapping[int, bytes]) -> Words:
     """What a client sends.
 
     Args:
         values: of the client, uint64 of any shape.
         partition: of the client.
+        own: its own secret.
         secrets: that it shares, by the other's partition.
     """
-    total = values.copy()
+    total = values + _mask(own, values)
     for other, secret in secrets.items():
-        words = stream(secret, values.size).reshape(values.shape)
+        words = _mask(secret, values)
         total = total + words if other > partition else total - words
     return total
 
 
-def unmasked(total: Words, present: Iterable[int], revealed: Mapping[tuple[int, int], bytes]) -> Words:
+def unmasked(total: Words, own: Mapping[int, bytes], revealed: Mapping[tuple[int, int], bytes]) -> Words:
     """The sum of the values of those who are present.
 
     Args:
         total: sum of what they sent, uint64.
-        present: their partitions.
-        revealed: secrets that they shared with those who are not, by (present, absent).
+        own: their own secrets, by partition.
+        revealed: secrets that they shared with those who are not present, by (present, absent).
 
     Raises:
-        FederationError: a secret of somebody who is not present, or is told twice.
+        FederationError: a secret of somebody who is not present, or with somebody who is.
     """
-    here = set(present)
     for one, other in revealed:
-        if one not in here or other in here:
+        if one not in own or other in own:
             raise FederationError(f"a secret of client {one} with client {other} is none that was asked for")
+    for secret in own.values():
+        total = total - _mask(secret, total)
     for (one, other), secret in revealed.items():
-        words = stream(secret, total.size).reshape(total.shape)
+        words = _mask(secret, total)
         total = total - words if other > one else total + words
     return total
+
+
+def _mask(secret: bytes, values: Words) -> Words:
+    """The stream of a secret, in the shape of what it is to mask."""
+    return stream(secret, values.size).reshape(values.shape)
+
+
+def _derived(secret: bytes, info: str) -> bytes:
+    return HKDF(SHA256(), _SECRET_BYTES, salt=None, info=info.encode()).derive(secret)
 
 
 @dataclass(frozen=True)

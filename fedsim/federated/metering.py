@@ -13,15 +13,18 @@
 
 A payload is the parts of a packet; what they are worth, the ideal bits, is counted anew of those parts that
 are entropy coded, and of all others it is their size. A frame is the content of Flower's message as the
-protobuf that Flower has for it. No socket is crossed in one process, so there are no wire bytes.
+protobuf that Flower has for it. There are no wire bytes: in one process no socket is crossed, and between
+several the connections are Flower's, which pass more than these messages.
 
+A client's work is timed where it is done in this process, by what passes between its message and its reply.
 Where clients train at once, the time that they take together is the first one's, so that the sum is right.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from flwr.app import ConfigRecord, Message, MessageType, RecordDict
@@ -29,10 +32,11 @@ from flwr.common.serde import recorddict_to_proto
 
 from edge.meter import Event
 from edge.prototypes import BITS, StatisticsCodec, StatisticsError
+from fedsim.errors import FederationError
 from fedsim.federated.clients import ROUND, SETUP
 from fedsim.federated.packet import Packet
 
-__all__ = ["NO_SOCKET", "SERVER", "STAGES", "MessageSize", "Meter", "client_name", "sizes_of"]
+__all__ = ["NOT_READ", "NO_SOCKET", "SERVER", "STAGES", "MessageSize", "Meter", "client_name", "sizes_of"]
 
 #: Stages of a federated run, in the order in which they happen.
 STAGES = (
@@ -51,6 +55,8 @@ STAGES = (
 )
 #: Why there are no wire bytes of clients in this process.
 NO_SOCKET = "no socket is crossed: the clients run in the server's process"
+#: Why there are none of clients in processes of their own.
+NOT_READ = "the connections between server and clients are Flower's own, and are not read"
 #: The client of events that the server has by itself.
 SERVER = "server"
 
@@ -110,7 +116,7 @@ def sizes_of(content: RecordDict, dimension: int) -> tuple[MessageSize, MessageS
 
 def _size(content: RecordDict, dimension: int) -> MessageSize:
     bits, payload = 0.0, 0
-    if "packet" in content:
+    with suppress(FederationError):  # without a packet there is no payload; who owes one is refused for it
         parts = Packet.of(content).parts
         payload = sum(map(len, parts.values()))
         bits = sum(_ideal_bits(name.removeprefix(SETUP), part, dimension) for name, part in parts.items())
@@ -135,13 +141,26 @@ class Meter:
         method: row of the results.
         dimension: of the prototype space.
         hello: price the question for a client's partition, which is asked once a run.
+        here: clients work in this process, so that their work is timed.
+        lost: partitions of which nothing is heard in a round, by its number: what they reply is not priced.
     """
 
-    def __init__(self, run: str, method: str, dimension: int, *, hello: bool = True) -> None:
+    def __init__(
+        self,
+        run: str,
+        method: str,
+        dimension: int,
+        *,
+        hello: bool = True,
+        here: bool = True,
+        lost: Callable[[int], Collection[int]] = lambda number: (),
+    ) -> None:
         self._run = run
         self._method = method
         self._dimension = dimension
         self._hello = hello
+        self._here = here
+        self._lost = lost
         self._events: list[Event] = []
         self._begun: dict[int, tuple[float, float, str, int]] = {}
         self._last = 0.0
@@ -161,12 +180,16 @@ class Meter:
 
     def received(self, partition: int, message: Message) -> Message:
         """A client's reply on its way back."""
-        start, begun, kind, number = self._begun.pop(partition)
+        if (passing := self._begun.pop(partition, None)) is None:
+            return message  # a second reply, which the server refuses
+        start, begun, kind, number = passing
         now = time.perf_counter()
         duration, self._last = now - max(begun, self._last), now
-        if (work := _WORK.get(kind)) is not None:
+        if self._here and (work := _WORK.get(kind)) is not None:
             self._worked(client_name(partition), work, number, start, duration)
         if kind == MessageType.QUERY and not self._hello:
+            return message
+        if kind == MessageType.TRAIN and partition in self._lost(number):
             return message
         stage = f"{_PREFIXES.get(kind, _OTHER)}up"
         if message.has_error():
@@ -209,7 +232,7 @@ class Meter:
                 payload_bytes=size.payload_bytes,
                 frame_bytes=None if failed else size.frame_bytes,
                 outcome="failed" if failed else None,
-                detail=failed or NO_SOCKET,
+                detail=failed or (NO_SOCKET if self._here else NOT_READ),
             )
         )
 

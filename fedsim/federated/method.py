@@ -21,7 +21,8 @@ import json
 import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, is_dataclass
+from functools import reduce
 from typing import Any, TypeVar
 
 import numpy as np
@@ -105,7 +106,7 @@ class FederatedMethod(ABC):
 
     @property
     def additive(self) -> bool:
-        """Whether its updates are class statistics of which :meth:`merge` needs no more than the sum."""
+        """Whether :meth:`merge` needs no more than the sum of its updates: counts and sums, a row a class."""
         return False
 
     @abstractmethod
@@ -171,23 +172,38 @@ def register(name: str) -> Callable[[_Class], _Class]:
 
 
 def find(name: str) -> type[FederatedMethod]:
-    """The method ``name``.
+    """The method of a registered name, or of ``package.module:Class``.
 
     Raises:
-        FederationError: unknown; lists the known ones.
+        FederationError: unknown, and lists the known ones; or what is there is no method that is complete.
     """
     _load()
-    if name not in _registered:
-        raise FederationError(
-            f"unknown federated method {name!r}; known are {', '.join(sorted(_registered))}"
-        )
-    return _registered[name]
+    if name in _registered:
+        return _registered[name]
+    if ":" in name:
+        return _imported(name)
+    known = ", ".join(sorted(_registered))
+    raise FederationError(f"unknown federated method {name!r}; known are {known}, or package.module:Class")
 
 
 def available() -> dict[str, str]:
     """Every method's name, with the first line of its documentation."""
     _load()
     return {name: (_registered[name].__doc__ or "").partition("\n")[0] for name in sorted(_registered)}
+
+
+def _imported(path: str) -> type[FederatedMethod]:
+    module, _, attribute = path.partition(":")
+    try:
+        found = reduce(getattr, attribute.split("."), importlib.import_module(module))
+    except Exception as error:  # importing the code of others can raise anything
+        kind = "" if isinstance(error, ImportError) else f"{type(error).__name__}: "
+        raise FederationError(f"federated method {path!r} cannot be imported: {kind}{error}") from error
+    if not (isinstance(found, type) and issubclass(found, FederatedMethod) and is_dataclass(found)):
+        raise FederationError(f"{path!r} is no dataclass that is a FederatedMethod")
+    if missing := sorted(getattr(found, "__abstractmethods__", ())):
+        raise FederationError(f"federated method {path!r} is not complete: it has no {', '.join(missing)}")
+    return found
 
 
 def _load() -> None:

@@ -37,6 +37,7 @@ _BOUNDS: Mapping[str, Any] = {
     "server_batch_size": _AtLeastOne,
     "server_epochs": _AtLeastOne,
     "server_learning_rate": _Positive,
+    "slots": _AtLeastOne,
     "threshold": _NotNegative,
 }
 

@@ -18,8 +18,9 @@ from fedsim.federated.local import LocalTask, LocalTraining, Loss, TrainedLocall
 from fedsim.federated.method import Client, Predictor, State
 from fedsim.federated.networks import PrototypeNetwork
 from fedsim.federated.packet import ArraysCodec, Packet
-from fedsim.federated.predictors import by_head, nearest_prototype
+from fedsim.federated.predictors import by_head
 from fedsim.federated.site import Site, features_of, parameters_of
+from fedsim.prototypes.classifiers import euclidean
 from fedsim.training.loop import Images
 
 __all__ = ["PersonalModels", "client_means", "load_values", "samples_of", "values_codec"]
@@ -126,7 +127,7 @@ class PersonalModels(TrainedLocally):
             known = statistics
 
             def nearest(images: Tensor) -> Tensor:
-                return nearest_prototype(features_of(network, images), known, site.classes)
+                return euclidean(features_of(network, images), known, site.classes)
 
             found["prototypes"] = nearest
         return found

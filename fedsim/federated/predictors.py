@@ -1,4 +1,4 @@
-"""Scores of classes by their prototypes, and what becomes of them where only some classes are asked for."""
+"""Scores of classes by a head, and what becomes of scores where only some classes are asked for."""
 
 from __future__ import annotations
 
@@ -7,12 +7,10 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from edge.prototypes import ClassStatistics
 from fedsim.federated.networks import PrototypeNetwork
-from fedsim.prototypes.classifiers import euclidean
 from fedsim.training.loop import as_input
 
-__all__ = ["by_head", "nearest_prototype", "restricted"]
+__all__ = ["by_head", "restricted"]
 
 _CHUNK = 512  # images at a time
 
@@ -21,20 +19,6 @@ _CHUNK = 512  # images at a time
 def by_head(network: PrototypeNetwork, images: Tensor) -> Tensor:
     """Logits [n, classes] of a network in evaluation mode for images uint8 [n, C, H, W]."""
     return torch.cat([network(as_input(part)) for part in torch.split(images, _CHUNK)])
-
-
-def nearest_prototype(features: Tensor, statistics: ClassStatistics, classes: int) -> Tensor:
-    """Minus half the squared Euclidean distance to the nearest prototype of each class.
-
-    Args:
-        features: [n, d].
-        statistics: of the classes that are known.
-        classes: how many there may be.
-
-    Returns:
-        float32 [n, classes]; minus infinity for a class without a prototype.
-    """
-    return euclidean(features, statistics, classes)
 
 
 def restricted(scores: Tensor, classes: ArrayLike) -> Tensor:

@@ -18,7 +18,6 @@ from fedsim.federated.episodes import Episodes, prototypical_loss, prototypical_
 from fedsim.federated.networks import PrototypeNetwork
 from fedsim.federated.personal import load_values, values_codec
 from fedsim.federated.site import Site, features_of, parameters_of
-from fedsim.progress import Display
 from fedsim.training.classifier import train_classifier
 from fedsim.training.loop import Images, as_input, one_cycle
 
@@ -46,7 +45,7 @@ class Pretraining:
         _check_whole(self, epochs=1, batch_size=1)
         _check_rate(self.learning_rate)
 
-    def trained(self, site: Site, display: Display | None = None) -> PrototypeNetwork:
+    def trained(self, site: Site) -> PrototypeNetwork:
         """The site's first network, trained from its first weights, in evaluation mode.
 
         Raises:
@@ -54,8 +53,7 @@ class Pretraining:
         """
         base = _base(site)
         network = _untrained(site)
-        display = display or Display(quiet=True)
-        with torch.random.fork_rng(), display.task("training the embedding", self.epochs) as task:
+        with torch.random.fork_rng(), site.display.task("training the embedding", self.epochs) as task:
             torch.manual_seed(site.seed)
             train_classifier(
                 network,
@@ -117,7 +115,7 @@ class EpisodicPretraining:
             allowed = "allowed is a number, 0 and more, less than 1"
             raise FederationError(f"pretraining: held_out is {self.held_out!r}, {allowed}")
 
-    def trained(self, site: Site, display: Display | None = None) -> PrototypeNetwork:
+    def trained(self, site: Site) -> PrototypeNetwork:
         """The site's first network, trained from its first weights, in evaluation mode.
 
         Raises:
@@ -128,8 +126,7 @@ class EpisodicPretraining:
         network = _untrained(site)
         # Twice as fast as the other order on a CPU, with the same result but for rounding.
         network.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        display = display or Display(quiet=True)
-        with torch.random.fork_rng(), display.task("training the embedding", self.episodes) as task:
+        with torch.random.fork_rng(), site.display.task("training the embedding", self.episodes) as task:
             torch.manual_seed(site.seed)
             self._train(network, training, examination, site.seed, task.advance)
         network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]

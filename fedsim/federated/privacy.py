@@ -13,6 +13,11 @@ sum gets a standard deviation of ``noise sqrt(2) clip`` in each coordinate, a co
 This holds for features of an embedding that does not depend on the samples: that of a method which trains it
 with them would move with every sample, and by more.
 
+Epsilon is about these releases and nothing else. The replies of an evaluation are what a simulation
+measures, and are exact: how many of its test samples a client told rightly, and how many there are of its
+own classes, which tells which these are. How long a step took is told where there is a deadline, and the
+server knows which clients have samples in a round at all.
+
 A noisy count is rounded; a class with less than one sample then is left out, and where noise alone makes one,
 a class that nobody has gets a prototype. Both follow from what is released already, and cost no privacy.
 
@@ -213,7 +218,9 @@ def privacy_loss(
     """What a run has given away about its clients' samples.
 
     All rounds count in which a client was asked, also where its reply was late, refused or lost: it had
-    left the client. The site's base samples are the server's own, and are not protected.
+    left the client. Of a round that was broken off and begun anew, as by a kill, only the second time counts:
+    in a simulation nobody has looked at the first. The site's base samples are the server's own, and are not
+    protected.
 
     Args:
         site: of the run.

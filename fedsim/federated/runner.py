@@ -11,38 +11,30 @@ import importlib
 import json
 import shutil
 import sys
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from flwr.app import ArrayRecord, Context, Message, MetricRecord
-from flwr.serverapp import Grid, ServerApp
-
 from edge.meter import Event
 from fedsim import __version__, data
 from fedsim.errors import OutputError
 from fedsim.federated.checkpoint import FederationCheckpoint, Kept
-from fedsim.federated.clients import client_app, give_back, kept_by
-from fedsim.federated.cohorts import Cohorts
+from fedsim.federated.engines import inline
 from fedsim.federated.engines.outcome import Outcome
-from fedsim.federated.grid import InlineGrid, run_inline
+from fedsim.federated.journal import Journal
 from fedsim.federated.metering import Meter
 from fedsim.federated.method import FederatedMethod, State
 from fedsim.federated.privacy import GaussianPrivacy, PrivacyLoss, privacy_loss
+from fedsim.federated.rounds import RoundRecord
 from fedsim.federated.runspec import RunSpec
 from fedsim.federated.secure_aggregation import Masked
 from fedsim.federated.site import Site
-from fedsim.federated.strategy import MethodStrategy, RoundRecord
-from fedsim.federated.vectorised import train_batched
 from fedsim.measure.federation.summary import MethodRun, accuracies
-from fedsim.measure.files import replacing
-from fedsim.measure.ledger import read_events
 from fedsim.progress import Display
 from fedsim.scenario import Scenario
-from fedsim.scenario_federation import FEDERATED_ENGINES, INPROCESS, FederatedScenario
+from fedsim.scenario_federation import DEPLOYMENT, FEDERATED_ENGINES, INPROCESS, FederatedScenario
 from fedsim.scenario_federation_checks import networks_of
 from fedsim.teachers import digest_of
 from fedsim.training.checkpoint import code_of, identity_of
@@ -92,12 +84,12 @@ def specs_of(scenario: Scenario | FederatedScenario) -> dict[str, RunSpec]:
         }
     partition = None if scenario.data.partition is None else scenario.data.partition.model_dump()
     groups = [group.count for group in scenario.fleet]
-    times = [one for one, count in zip(federation.slowness, groups, strict=False) for _ in range(count)]
     common: dict[str, Any] = {
         "data": scenario.data.name,
         "clients": scenario.devices,
         "rounds": federation.rounds or 1,
         "networks": tuple(network.model_dump() for network in networks_of(scenario)),
+        "network_of": _each(federation.network_of, groups),
         "partition": partition,
         "missions": missions,
         "personal_test": scenario.data.personal_test,
@@ -105,7 +97,7 @@ def specs_of(scenario: Scenario | FederatedScenario) -> dict[str, RunSpec]:
         "cohort": federation.cohort,
         "dropout": federation.dropout,
         "deadline_s": federation.deadline_s,
-        "slowness": {str(client): one for client, one in enumerate(times)},
+        "slowness": _each(federation.slowness, groups),
         "evaluate_every": federation.evaluate_every,
         "limits": federation.limits,
         "seed": scenario.seed,
@@ -114,6 +106,12 @@ def specs_of(scenario: Scenario | FederatedScenario) -> dict[str, RunSpec]:
         section.row: RunSpec(method=section.name, options=section.all_options, **common)
         for section in federation.methods
     }
+
+
+def _each(values: Sequence[Any], groups: Sequence[int]) -> dict[str, Any]:
+    """The value of each client, by partition, of those of the groups of the fleet; none of none."""
+    each = [value for value, count in zip(values, groups, strict=False) for _ in range(count)]
+    return {str(client): value for client, value in enumerate(each)}
 
 
 def federate(
@@ -147,14 +145,13 @@ def federate(
     for row, spec in specs.items():
         work = _Work(row, replace(spec, rounds=rounds), run, digest, checkpoints, display)
         if engine == INPROCESS:
-            # Every method has networks of its own: what one makes of them is nothing to the next.
-            outcome, more = work.carry_out(replace(site, _made={}))
-            events += more
+            outcome = work.carry_out(site)
         else:
-            outcome = work.carried_out_by(engine)
+            outcome = work.carried_out_by(engine, **({"tls": federation.tls} if engine == DEPLOYMENT else {}))
         loss = _privacy_loss(site, spec.federated_method(), outcome.records, federation.delta)
         runs.append(MethodRun(row, spec.method, outcome.records, loss, outcome.troubles))
         states[row] = outcome.state
+        events += outcome.events
     return Federated(site, rounds, runs, states, events, digest)
 
 
@@ -177,62 +174,53 @@ class _Work:
         self._folder = checkpoints / f"federation-{row}"
         self._display = display
 
-    def carry_out(self, site: Site) -> tuple[Outcome, list[Event]]:
-        """All rounds that are left, and what came of them and of those before."""
-        spec, method = self._spec, self._spec.federated_method()
-        checkpoint = FederationCheckpoint(self._folder / "rounds", self._identity(site, method))
+    def carry_out(self, site: Site) -> Outcome:
+        """All rounds that are left in this process, and what came of them and of those before."""
+        # Every method has networks of its own: what one makes of them is nothing to the next.
+        site = replace(site, display=self._display, _made={})
+        checkpoint = FederationCheckpoint(self._folder / "rounds", self._identity(site))
         kept = checkpoint.load()
         done = 0 if kept is None else kept.rounds
-        records = [] if kept is None else list(kept.records)
-        journal = _Journal(self._folder / "events", done)
-        meter = Meter(self._run, self._row, site.dimension, hello=not done)
-
-        def provide(context: Context) -> tuple[Site, FederatedMethod]:
-            return site, method
-
-        grid = InlineGrid(
-            client_app(provide),
-            site.clients,
-            sent=meter.sent,
-            received=meter.received,
-            batched=train_batched(provide),
-        )
-        with self._display.task(self._row, spec.rounds) as task:
-            if kept is not None:
-                give_back(grid, kept.clients)
+        journal = Journal(self._folder / "events", done)
+        meter = Meter(self._run, self._row, site.dimension, hello=not done, lost=self._spec.cohorts.lost)
+        with self._display.task(self._row, self._spec.rounds) as task:
+            if done:
                 task.reach(done)
-                said = f"Note: {self._row} goes on after round {done} of {spec.rounds}."
+                said = f"Note: {self._row} goes on after round {done} of {self._spec.rounds}."
                 self._display.console.print(said, markup=False)
 
-            def ended(state: State, record: RoundRecord) -> None:
-                records.append(record)
+            def keep(now: Kept) -> None:
                 journal.append(meter.take())  # ahead of the checkpoint, which decides what counts
-                checkpoint.save(record.number, state, records, frozenset(strategy.informed), kept_by(grid))
-                task.advance(_figures(record))
+                checkpoint.save(now.rounds, now.state, now.records, now.informed, now.clients)
+                if now.records:
+                    task.advance(_figures(now.records[-1]))
 
-            strategy = _TimedStrategy(meter, spec, site, method, kept, ended)
-            if done < spec.rounds:
-                app = ServerApp()
+            outcome = inline.run(
+                self._spec,
+                site,
+                kept=kept,
+                keep=keep,
+                at_once=True,
+                sent=meter.sent,
+                received=meter.received,
+                merged=meter.merged,
+            )
+        return replace(outcome, events=journal.events())
 
-                @app.main()
-                def main(grid: Grid, context: Context) -> None:
-                    strategy.run(grid)
-
-                run_inline(app, grid)
-        return Outcome(strategy.state, records), journal.events()
-
-    def carried_out_by(self, engine: str) -> Outcome:
+    def carried_out_by(self, engine: str, **options: Any) -> Outcome:
         """All rounds on another engine, which has processes of its own. What it leaves behind is no use."""
         shutil.rmtree(self._folder, ignore_errors=True)
         module = importlib.import_module(FEDERATED_ENGINES[engine].module)
         with _writing(self._folder):
             self._folder.mkdir(parents=True)
         with self._display.task(f"{self._row} ({engine})", self._spec.rounds) as task:
-            outcome: Outcome = module.run(self._spec, self._folder, report=task.reach)
-        return outcome
+            outcome: Outcome = module.run(self._spec, self._folder, report=task.reach, **options)
+        events = [replace(event, run=self._run, method=self._row) for event in outcome.events]
+        return replace(outcome, events=events)
 
-    def _identity(self, site: Site, method: FederatedMethod) -> str:
+    def _identity(self, site: Site) -> str:
         """A name for everything that decides what the run comes to."""
+        method = self._spec.federated_method()
         inner = method.method if isinstance(method, Masked) else method
         modules = [sys.modules.get(cls.__module__) for cls in type(inner).__mro__[:-1]]
         networks = [site.network(number) for number in range(len(site.networks))]
@@ -242,76 +230,6 @@ class _Work:
             data=self._digest,
             code=code_of(*modules, *networks),
         )
-
-
-class _TimedStrategy(MethodStrategy):
-    """Tells a meter how long the server takes for a round; otherwise :meth:`RunSpec.strategy`."""
-
-    def __init__(
-        self,
-        meter: Meter,
-        spec: RunSpec,
-        site: Site,
-        method: FederatedMethod,
-        kept: Kept | None,
-        ended: Callable[[State, RoundRecord], None],
-    ) -> None:
-        size = spec.clients if spec.cohort is None else spec.cohort
-        slowness = {int(partition): times for partition, times in spec.slowness.items()}
-        super().__init__(
-            site,
-            method,
-            Cohorts(spec.clients, size, spec.seed, spec.dropout, spec.deadline_s, slowness),
-            spec.rounds,
-            evaluate_every=spec.evaluate_every,
-            limits=spec.bounds,
-            state=None if kept is None else kept.state,
-            done=0 if kept is None else kept.rounds,
-            informed=() if kept is None else kept.informed,
-            round_ended=ended,
-        )
-        self._meter = meter
-
-    def aggregate_train(
-        self, server_round: int, replies: Iterable[Message]
-    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        """As every method's strategy does."""
-        start, begun = time.time(), time.perf_counter()
-        result = super().aggregate_train(server_round, replies)
-        self._meter.merged(self.records[-1].number, start, time.perf_counter() - begun)
-        return result
-
-
-class _Journal:
-    """The events of a method's rounds, in a file beside its checkpoint.
-
-    Args:
-        folder: of the file.
-        rounds: that are over; what is there of later ones is of a round that did not end.
-    """
-
-    def __init__(self, folder: Path, rounds: int) -> None:
-        self._folder = folder
-        self._path = folder / "events.jsonl"
-        with _writing(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            before = read_events(folder) if rounds and self._path.exists() else []
-            over = [event for event in before if (event.round or 0) <= rounds]
-            with replacing(self._path) as temporary:
-                temporary.write_text("".join(f"{event.to_json()}\n" for event in over))
-
-    def append(self, events: Iterable[Event]) -> None:
-        """Add the events of a round.
-
-        Raises:
-            OutputError: the file cannot be written.
-        """
-        with _writing(self._folder), self._path.open("a") as file:
-            file.writelines(f"{event.to_json()}\n" for event in events)
-
-    def events(self) -> list[Event]:
-        """All of them."""
-        return read_events(self._folder)
 
 
 @contextmanager

@@ -9,19 +9,20 @@ values, as JSON, and every process makes the site and the method of them anew::
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from fedsim import data
 from fedsim.errors import FederationError, Problem
 from fedsim.federated import sites
+from fedsim.federated.checkpoint import Kept
 from fedsim.federated.checks import Limits
 from fedsim.federated.cohorts import Cohorts
 from fedsim.federated.method import FederatedMethod, State
 from fedsim.federated.options import filled, method_of, option_problems
 from fedsim.federated.site import NetworkPlan, Site
-from fedsim.federated.strategy import MethodStrategy, RoundRecord
+from fedsim.federated.strategy import Merged, MethodStrategy, RoundRecord
 
 __all__ = ["RunSpec"]
 
@@ -52,6 +53,7 @@ class RunSpec:
         rounds: in all.
         networks: of clients, in turn; each as the arguments of
             :class:`~fedsim.federated.site.NetworkPlan`.
+        network_of: number of a client's network, by partition; who is not there has one in turn.
         options: of the method, nested ones as mappings (:func:`fedsim.federated.options.method_of`).
         partition: its ``kind`` and options, as for :func:`fedsim.federated.sites.dealt_site`; or
         missions: ``base``, ``field``, ``classes``, ``shots``, ``disjoint``, as for
@@ -85,6 +87,7 @@ class RunSpec:
     dropout: float = 0.0
     deadline_s: float | None = None
     slowness: Mapping[str, float] = field(default_factory=dict)
+    network_of: Mapping[str, int] = field(default_factory=dict)
     evaluate_every: int = 1
     limits: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
@@ -113,6 +116,12 @@ class RunSpec:
         for client in self.slowness:
             if not client.isdecimal():
                 yield Problem(f"slowness.{client}", "has to be the number of a client")
+        for client, number in self.network_of.items():
+            if not client.isdecimal() or int(client) >= self.clients:
+                yield Problem(f"network_of.{client}", "has to be the number of a client")
+            if not 0 <= number < len(self.networks):
+                message = f"has to be the number of one of {len(self.networks)} networks"
+                yield Problem(f"network_of.{client}", message, str(number))
 
     # --- as a text ------------------------------------------------------------------------------
 
@@ -159,10 +168,16 @@ class RunSpec:
             common["personal_test"] = self.personal_test
         if self.missions is None:
             assert self.partition is not None
-            return sites.dealt_site(dataset, self.partition, networks, **common)
-        growth = dict(self.missions)
-        base, met = growth.pop("base"), growth.pop("field")
-        return sites.growing_site(dataset, base, met, networks, **growth, **common)
+            site = sites.dealt_site(dataset, self.partition, networks, **common)
+        else:
+            growth = dict(self.missions)
+            base, met = growth.pop("base"), growth.pop("field")
+            site = sites.growing_site(dataset, base, met, networks, **growth, **common)
+        shares = [
+            replace(share, network=self.network_of.get(str(client), share.network))
+            for client, share in enumerate(site.shares)
+        ]
+        return replace(site, shares=shares)
 
     def federated_method(self) -> FederatedMethod:
         """The method with its options.
@@ -177,9 +192,8 @@ class RunSpec:
         site: Site,
         method: FederatedMethod,
         *,
-        state: State | None = None,
-        done: int = 0,
-        informed: Iterable[int] = (),
+        kept: Kept | None = None,
+        merged: Merged | None = None,
         round_ended: Callable[[State, RoundRecord], None] | None = None,
     ) -> MethodStrategy:
         """The server's side, the same on every engine.
@@ -187,26 +201,30 @@ class RunSpec:
         Args:
             site: of :meth:`site`.
             method: of :meth:`federated_method`.
-            state: to go on from; by default the method's start.
-            done: rounds that are behind that state.
-            informed: partitions that have been set up.
+            kept: the run as it was after a round, to go on from; by default it begins at the method's start.
+            merged: called when the replies of a round have been merged.
             round_ended: called after every round with the state and the record of it.
         """
-        size = self.clients if self.cohort is None else self.cohort
-        slowness = {int(partition): times for partition, times in self.slowness.items()}
-        cohorts = Cohorts(self.clients, size, self.seed, self.dropout, self.deadline_s, slowness)
         return MethodStrategy(
             site,
             method,
-            cohorts,
+            self.cohorts,
             self.rounds,
             evaluate_every=self.evaluate_every,
             limits=self.bounds,
-            state=state,
-            done=done,
-            informed=informed,
+            state=None if kept is None else kept.state,
+            done=0 if kept is None else kept.rounds,
+            informed=() if kept is None else kept.informed,
+            merged=merged,
             round_ended=round_ended,
         )
+
+    @property
+    def cohorts(self) -> Cohorts:
+        """Who takes part in which round."""
+        size = self.clients if self.cohort is None else self.cohort
+        slowness = {int(partition): times for partition, times in self.slowness.items()}
+        return Cohorts(self.clients, size, self.seed, self.dropout, self.deadline_s, slowness)
 
     @property
     def bounds(self) -> Limits:

@@ -7,20 +7,20 @@
                    <------------------------------  the public key
       train        -- packet, all public keys ---->  the method's step, its statistics masked
                    <------------------------------  words that look random
-      query.unmask -- who is not there ----------->  if anybody is missing
-                   <------------------------------  the secrets shared with those
+      query.unmask -- who is missing ------------>  those whose words have come
+                   <------------------------------  the own secret, and those shared with the missing
       the sum, unmasked, is merged
 
-A client is missing whose reply was lost, late, refused or never came; what arrives of it later is not read.
-A client tells secrets once a round, and only where enough others stay; who goes missing then makes the round
-void: the state stays as it was. So does a client whose words are wrong, and it cannot be named, because
-nobody sees what it sent.
+A client is missing whose reply was lost, late, refused or never came; its own secret is not asked for, so
+that what arrives of it stays masked. A client sends words once under its keys, tells secrets once, and only
+where enough others stay; who goes missing in between makes the round void: the state stays as it was. So
+does a client whose words are wrong, and it cannot be named, because nobody sees what it sent.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -71,11 +71,10 @@ class Masked(FederatedMethod):
 
     def __post_init__(self) -> None:
         if not self.method.additive:
-            name, sees = type(self.method).__name__, "needs every client's update by itself"
-            hint = (
-                "; weighting 'count' does not" if getattr(self.method, "weighting", "") == "uniform" else ""
-            )
-            raise FederationError(f"{name} cannot be masked: it {sees}, and masking shows their sum{hint}")
+            name = type(self.method).__name__
+            shown = "masking shows the sum of all clients' counts and sums, a row a class"
+            hint = "; with weighting 'count' that is enough" if _enough_by_count(self.method) else ""
+            raise FederationError(f"{name} cannot be masked: {shown}, and it needs more{hint}")
         if self.least < 2:
             raise FederationError(f"masking: least is {self.least}, a sum is of 2 clients or more")
         if self.share_noise and self._privacy is None:
@@ -129,9 +128,12 @@ class Masked(FederatedMethod):
         """The method's step, and its statistics masked.
 
         Raises:
-            FederationError: no keys of this round, or such as would lay the client open.
+            FederationError: no keys of this round, or such as would lay the client open: of too few clients,
+                or used already, for two replies under the same masks tell what lies between them.
         """
         keys = Keys(_of_round(client, _KEY))
+        if _PEERS in client.kept:
+            raise FederationError(f"the keys of round {client.round} have been used")
         peers = _peers(packet[_ALL])
         if peers.get(client.partition) != keys.public or len(peers) < self.least:
             raise FederationError(
@@ -143,11 +145,12 @@ class Masked(FederatedMethod):
         own = Packet({name: part for name, part in packet.parts.items() if name != _ALL})
         others = {p: key for p, key in peers.items() if p != client.partition}
         secrets = {p: keys.secret(key, client.round) for p, key in others.items()}
-        words = masked(self._words(site, client, own), client.partition, secrets)
+        values = self._words(site, client, own)
+        words = masked(values, client.partition, keys.own_secret(client.round), secrets)
         return Packet({_MASKED: words.astype("<u8").tobytes()})
 
     def unmask(self, client: Client, packet: Packet) -> Packet:
-        """The secrets that a client shared with those who are missing; once a round.
+        """A client's own secret, and those that it shared with who is missing; once a round.
 
         Raises:
             FederationError: nothing that it may tell.
@@ -159,7 +162,8 @@ class Masked(FederatedMethod):
             of = f"{len(absent)} of {len(peers)} clients"
             raise FederationError(f"the secrets shared with {of} are not told; {self.least} have to stay")
         del client.kept[_KEY], client.kept[_PEERS]
-        return Packet({_SECRETS: b"".join(keys.secret(peers[p], client.round) for p in absent)})
+        shared = (keys.secret(peers[p], client.round) for p in absent)
+        return Packet({_SECRETS: b"".join((keys.own_secret(client.round), *shared))})
 
     def _words(self, site: Site, client: Client, packet: Packet) -> Words:
         """A client's statistics as it would send them, in fixed point."""
@@ -264,35 +268,46 @@ class Exchange:
             VoidRoundError: too few did, or somebody did not tell the secrets, or not the right ones.
         """
         self._check_enough(len(sent))
-        absent = [partition for partition in self.cohort if partition not in sent]
-        secrets = self._secrets(sorted(sent), absent) if absent else {}
+        own, shared = self._secrets(sorted(sent))
         total = np.sum([sent[partition] for partition in sorted(sent)], axis=0, dtype=np.uint64)
         try:
-            return self._method.read(self._site, unmasked(total, sent, secrets), len(sent))
+            return self._method.read(self._site, unmasked(total, own, shared), len(sent))
         except StatisticsError as error:
             raise VoidRoundError(f"the masked sum cannot be read: {error}") from error
 
-    def _secrets(self, present: list[int], absent: list[int]) -> dict[tuple[int, int], bytes]:
+    def _secrets(self, present: list[int]) -> tuple[dict[int, bytes], dict[tuple[int, int], bytes]]:
+        """Of those who are present their own secrets, and those that they shared with who is not."""
+        absent = [partition for partition in self.cohort if partition not in present]
         packet = Packet({_ABSENT: np.array(absent, "<u4").tobytes()})
         replies, refused = self._ask(UNMASK, dict.fromkeys(present, packet))
-        found = {}
+        own: dict[int, bytes] = {}
+        shared: dict[tuple[int, int], bytes] = {}
+        size = _BYTES * (1 + len(absent))
         for partition, reply in replies.items():
             secrets = reply.parts.get(_SECRETS, b"")
-            if len(secrets) != _BYTES * len(absent):
-                refused[partition] = f"{len(secrets)} bytes of secrets, expected {_BYTES * len(absent)}"
+            if len(secrets) != size:
+                refused[partition] = f"{len(secrets)} bytes of secrets, expected {size}"
                 continue
-            for place, other in enumerate(absent):
-                found[partition, other] = secrets[_BYTES * place : _BYTES * (place + 1)]
+            own[partition], *others = (secrets[at : at + _BYTES] for at in range(0, size, _BYTES))
+            shared |= {(partition, other): secret for other, secret in zip(absent, others, strict=True)}
         if refused:
             names = ", ".join(map(str, sorted(refused)))
             raise VoidRoundError(
                 f"no secrets of clients {names}, without which the sum stays masked", refused
             )
-        return found
+        return own, shared
 
     def _check_enough(self, count: int, refused: Mapping[int, str] | None = None) -> None:
         if count < (least := self._method.least):
             raise VoidRoundError(f"{count} clients are left, a masked sum is of {least} or more", refused)
+
+
+def _enough_by_count(method: FederatedMethod) -> bool:
+    """Whether a method that weighs clients alike would be additive if it weighed them by samples."""
+    uniform: Any = method
+    return getattr(method, "weighting", "") == "uniform" and bool(
+        replace(uniform, weighting="count").additive
+    )
 
 
 def _form(site: Site) -> FixedPoint:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from fedsim.data import Dataset
 from fedsim.errors import FederationError
 from fedsim.federated.networks import PrototypeNetwork, prototype_network
+from fedsim.progress import Display
 from fedsim.training.loop import as_input
 
 __all__ = ["NetworkPlan", "Share", "Site", "features_of", "parameters_of"]
@@ -30,11 +31,31 @@ class NetworkPlan:
         backbone: a name of :func:`edge.backbones.create`.
         arguments: of the backbone.
         dimension: of the prototype space; see :func:`fedsim.federated.networks.prototype_network`.
+        cut: layer behind which a bottleneck stands; None for a network that is not split.
+        bottleneck: its ``name`` and options there.
     """
 
     backbone: str
     arguments: dict[str, Any] = field(default_factory=dict)
     dimension: int | None = None
+    cut: str | None = None
+    bottleneck: dict[str, Any] | None = None
+
+    def network(self, image_shape: Sequence[int], classes: int) -> PrototypeNetwork:
+        """Make it, with weights of torch's global generator.
+
+        Raises:
+            ModelError: it cannot be made, or does not take the images.
+        """
+        return prototype_network(
+            self.backbone,
+            self.arguments,
+            image_shape,
+            classes,
+            self.dimension,
+            layer=self.cut,
+            bottleneck=self.bottleneck,
+        )
 
 
 @dataclass(frozen=True)
@@ -74,6 +95,7 @@ class Site:
         base: samples of the training set that the server has itself, int64 [n].
         seed: of everything that is drawn.
         together: one process has all clients, so that what they have in common is computed once.
+        display: shows how far long work of the server is, such as a pretraining.
     """
 
     dataset: Dataset
@@ -82,6 +104,7 @@ class Site:
     base: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     seed: int = 0
     together: bool = True
+    display: Display = field(default_factory=lambda: Display(quiet=True), repr=False)
     _made: dict[Any, Any] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -138,18 +161,16 @@ class Site:
         plan = self.networks[number]
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
-            return prototype_network(
-                plan.backbone, plan.arguments, self.dataset.image_shape, self.classes, plan.dimension
-            )
+            return plan.network(self.dataset.image_shape, self.classes)
 
     def kept(self, key: Any, make: Any) -> Any:
-        """What ``make()`` gives, made once in this process: the last few keys are remembered."""
+        """What ``make()`` gives, made once in this process: the keys last asked for are remembered."""
         remembered: dict[Any, Any] = self._made.setdefault("kept", {})
-        if key not in remembered:
-            while len(remembered) >= _REMEMBERED:
-                del remembered[next(iter(remembered))]
-            remembered[key] = make()
-        return remembered[key]
+        found = remembered.pop(key) if key in remembered else make()
+        while len(remembered) >= _REMEMBERED:
+            del remembered[next(iter(remembered))]
+        remembered[key] = found
+        return found
 
 
 @torch.no_grad()

@@ -19,14 +19,16 @@ from fedsim.federated import evaluation
 from fedsim.federated.checks import Limits, check_results, check_update, one_line
 from fedsim.federated.clients import HELLO, RESULTS, ROUND, SETUP, TIME
 from fedsim.federated.cohorts import Cohorts
-from fedsim.federated.evaluation import Result
 from fedsim.federated.method import FederatedMethod, State
 from fedsim.federated.packet import Packet
 from fedsim.federated.rounds import Rejection, RoundRecord
 from fedsim.federated.secure_aggregation import Exchange, Masked, VoidRoundError
 from fedsim.federated.site import Site
 
-__all__ = ["Limits", "MethodStrategy", "Rejection", "RoundRecord"]
+__all__ = ["Limits", "Merged", "MethodStrategy", "Rejection", "RoundRecord"]
+
+#: Told of the server's work in a round: the round, the Unix time at which it began, its seconds.
+Merged = Callable[[int, float, float], None]
 
 _WAIT_S = 0.5  # between two looks at which nodes have come
 
@@ -46,6 +48,7 @@ class MethodStrategy(Strategy):
         state: to go on from; by default the method's start.
         done: rounds that are behind that state.
         informed: partitions that have what the method's setup sends, as far as the server has heard.
+        merged: called when the replies of a round have been read and merged.
         round_ended: called after every round with the state and the record of it.
     """
 
@@ -61,6 +64,7 @@ class MethodStrategy(Strategy):
         state: State | None = None,
         done: int = 0,
         informed: Iterable[int] = (),
+        merged: Merged | None = None,
         round_ended: Callable[[State, RoundRecord], None] | None = None,
     ) -> None:
         self.site = site
@@ -73,6 +77,7 @@ class MethodStrategy(Strategy):
         self._evaluate_every = evaluate_every
         self._limits = limits or Limits()
         self._done = done
+        self._merged = merged
         self._round_ended = round_ended
         self._nodes: dict[int, int] = {}  # node of each partition
         self._partitions: dict[int, int] = {}
@@ -95,7 +100,7 @@ class MethodStrategy(Strategy):
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
-    ) -> Iterable[Message]:
+    ) -> list[Message]:
         """A message to every client of the round's cohort that has samples in it."""
         self._meet(grid)
         number = self._done + server_round
@@ -112,6 +117,7 @@ class MethodStrategy(Strategy):
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Read, check and merge; whoever replied what cannot be is named and left out."""
+        start, begun = time.time(), time.perf_counter()
         number = self._done + server_round
         lost = self.cohorts.lost(number) & set(self._asked)
         asked = [p for p in self._asked if p not in lost]
@@ -147,11 +153,13 @@ class MethodStrategy(Strategy):
                 void=self._void,
             )
         )
+        if self._merged is not None:
+            self._merged(number, start, time.perf_counter() - begun)
         return None, None
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
-    ) -> Iterable[Message]:
+    ) -> list[Message]:
         """A message to every client, in the rounds that are evaluated."""
         number = self._done + server_round
         if not self._is_evaluated(number):
@@ -240,9 +248,7 @@ class MethodStrategy(Strategy):
 
     # --- messages ---------------------------------------------------------------------------
 
-    def _messages(
-        self, kind: str, number: int, partitions: Sequence[int], packet: Packet
-    ) -> Iterable[Message]:
+    def _messages(self, kind: str, number: int, partitions: Sequence[int], packet: Packet) -> list[Message]:
         """One message for each; whoever has not been set up is, with it."""
         setup = self.method.setup(self.site, self.state)
         first = Packet({**{SETUP + name: part for name, part in setup.parts.items()}, **packet.parts})
@@ -250,9 +256,10 @@ class MethodStrategy(Strategy):
         timed = kind == MessageType.TRAIN and self.cohorts.deadline_s is not None
         for content in contents.values():
             content[ROUND] = ConfigRecord({"number": number, **({"timed": True} if timed else {})})
-        for partition in partitions:
-            content = contents[partition not in self.informed]
-            yield Message(content, self._nodes[partition], kind, group_id=str(number))
+        return [
+            Message(contents[p not in self.informed], self._nodes[p], kind, group_id=str(number))
+            for p in partitions
+        ]
 
     def _heard(
         self,
@@ -296,7 +303,7 @@ class MethodStrategy(Strategy):
             raise FederationError("a reply without the time that it took")
         return self.cohorts.late(partition, seconds)
 
-    def _results(self, partition: int, reply: Message) -> list[Result]:
+    def _results(self, partition: int, reply: Message) -> list[evaluation.Result]:
         record = reply.content.get(RESULTS)
         if not isinstance(record, ConfigRecord):
             raise FederationError("a reply without results")

@@ -33,7 +33,7 @@ from fedsim.federated.clients import ROUND, Provider, client_of
 from fedsim.federated.grid import Batched
 from fedsim.federated.local import LocalTask, LocalTraining, Loss, TrainedLocally
 from fedsim.federated.method import Client
-from fedsim.federated.networks import PrototypeNetwork
+from fedsim.federated.networks import PrototypeNetwork, SplitEncoder
 from fedsim.federated.site import Site
 from fedsim.training.loop import Batch, Images, batches
 
@@ -43,13 +43,14 @@ __all__ = ["obstacle", "train_batched", "train_together"]
 BLOCK = 64
 
 _WRAPPED = "network."
-_FAILED = (FederationError, LookupError, RuntimeError, ValueError)
 Values = dict[str, Tensor]
 
 
 def obstacle(network: nn.Module) -> str | None:
     """Why copies of a network cannot be trained at once; None where they can."""
     for name, module in network.named_modules():
+        if isinstance(module, SplitEncoder):
+            return f"{name} has a bottleneck, which adds to the loss"
         if isinstance(module, nn.modules.dropout._DropoutNd) and module.p:
             return f"{name} draws random numbers (dropout), which would be others than one at a time"
         normalises = isinstance(module, nn.modules.batchnorm._NormBase)
@@ -142,11 +143,12 @@ class _Begun:
 
 
 def _block_answered(provide: Provider, asked: Sequence[tuple[int, Message, Context]]) -> list[Message | None]:
-    groups: dict[tuple[int, int], list[_Begun]] = {}
+    groups: dict[tuple[int, int, LocalTraining], list[_Begun]] = {}
     for place, (_, message, context) in enumerate(asked):
         begun = _begun(provide, place, message, context)
         if begun is not None:
-            groups.setdefault((id(begun.task.network), id(begun.task.loss)), []).append(begun)
+            same = id(begun.task.network), id(begun.task.loss), begun.method.training
+            groups.setdefault(same, []).append(begun)
     replies: list[Message | None] = [None] * len(asked)
     for group in groups.values():
         if len(group) < 2:
@@ -161,29 +163,40 @@ def _block_answered(provide: Provider, asked: Sequence[tuple[int, Message, Conte
                 group[0].method.training,
                 [one.task.generator for one in group],
             )
-        except _FAILED:
+        except Exception:
             continue  # whoever is at fault says so when it trains by itself
         for one, state, found in zip(group, states, statistics, strict=True):
-            one.task.network.load_state_dict(state)
-            packet = one.method.finish(one.site, one.client, one.task, found)
-            replies[one.place] = Message(packet.content(), reply_to=asked[one.place][1])
+            replies[one.place] = _finished(one, state, found, asked[one.place][1])
     return replies
+
+
+def _finished(one: _Begun, state: Values, statistics: ClassStatistics, message: Message) -> Message | None:
+    """The reply of a client that has trained; what it keeps is as before where there is none."""
+    before = dict(one.client.kept)
+    try:
+        one.task.network.load_state_dict(state)
+        packet = one.method.finish(one.site, one.client, one.task, statistics)
+        return Message(packet.content(), reply_to=message)
+    except Exception:
+        one.client.kept.clear()
+        one.client.kept.update(before)
+        return None  # it says why when it is asked by itself
 
 
 def _begun(provide: Provider, place: int, message: Message, context: Context) -> _Begun | None:
     """A client that may train with others."""
-    site, method = provide(context)
-    if not isinstance(method, TrainedLocally) or not method.together:
-        return None
-    if message.content[ROUND].get("timed"):
-        return None
     try:
+        site, method = provide(context)
+        if not isinstance(method, TrainedLocally) or not method.together:
+            return None
+        if message.content[ROUND].get("timed"):
+            return None
         client, packet = client_of(site, message, context)
         task = method.begin(site, client, packet)
-    except _FAILED:
+        if obstacle(task.network) is not None:
+            return None
+    except Exception:
         return None  # the client says why when it is asked by itself
-    if obstacle(task.network) is not None:
-        return None
     state = {name: value.clone() for name, value in task.network.state_dict().items()}
     return _Begun(place, site, method, client, task, state)
 

@@ -21,7 +21,16 @@ from torch import Tensor
 from edge.prototypes import ClassStatistics, StatisticsError
 from fedsim.errors import FederationError
 
-__all__ = ["PrototypeClassifier", "available", "cosine", "euclidean", "find", "gaussian", "register"]
+__all__ = [
+    "PrototypeClassifier",
+    "available",
+    "cosine",
+    "euclidean",
+    "find",
+    "gaussian",
+    "needs_squares",
+    "register",
+]
 
 _CHUNK_VALUES = 1 << 22  # scores of rows that are held at once
 _WORST = torch.finfo(torch.float32).min  # of a known class
@@ -52,10 +61,15 @@ class PrototypeClassifier(Protocol):
 
 _F = TypeVar("_F", bound=PrototypeClassifier)
 _registered: dict[str, PrototypeClassifier] = {}
+_squared: set[str] = set()
 
 
-def register(name: str) -> Callable[[_F], _F]:
+def register(name: str, *, squares: bool = False) -> Callable[[_F], _F]:
     """Make a classifier known by a name.
+
+    Args:
+        name: as in a scenario.
+        squares: its statistics need sums of squares.
 
     Raises:
         ValueError: another one has that name already.
@@ -64,6 +78,8 @@ def register(name: str) -> Callable[[_F], _F]:
     def decorate(classifier: _F) -> _F:
         if _registered.setdefault(name, classifier) is not classifier:
             raise ValueError(f"there is a prototype classifier {name!r} already")
+        if squares:
+            _squared.add(name)
         return classifier
 
     return decorate
@@ -79,6 +95,16 @@ def find(name: str) -> PrototypeClassifier:
         known = ", ".join(sorted(_registered))
         raise FederationError(f"unknown prototype classifier {name!r}; known are {known}")
     return _registered[name]
+
+
+def needs_squares(name: str) -> bool:
+    """Whether the classifier ``name`` needs statistics with sums of squares.
+
+    Raises:
+        FederationError: unknown; lists the known ones.
+    """
+    find(name)
+    return name in _squared
 
 
 def available() -> dict[str, str]:
@@ -107,7 +133,7 @@ def cosine(features: Tensor, statistics: ClassStatistics, classes: int) -> Tenso
     return _scores(features, statistics, classes, lambda points: _directions(points) @ means.T - 1)
 
 
-@register("gaussian")
+@register("gaussian", squares=True)
 def gaussian(features: Tensor, statistics: ClassStatistics, classes: int) -> Tensor:
     """Likeliest class, each a Gaussian of its own width; needs the second moments.
 

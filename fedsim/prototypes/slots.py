@@ -12,6 +12,10 @@ partition of the samples merge to those of all of them::
     slots = assign(features, labels, centres)                every client
     statistics = ClassStatistics.of(features, labels, slots)
 
+Of a class that nobody has met yet there are no centres. So ``reconnaissance`` has some that all classes
+share: with a 0 for every label, in the first line and in the third, a class has a prototype in each region
+of the embedding where it has samples.
+
 Means of merged statistics are the next step of k-means on the samples of all clients, which nobody has
 seen: ``centres = Prototypes.of(merged)``, as often as one likes.
 """

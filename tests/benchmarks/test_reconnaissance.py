@@ -47,9 +47,9 @@ class Shown(EpisodicPretraining):
 
     seconds: list[float] = field(default_factory=list)
 
-    def trained(self, site, display=None):
+    def trained(self, site):
         began = time.perf_counter()
-        network = super().trained(site, Display())
+        network = super().trained(replace(site, display=Display()))
         self.seconds.append(time.perf_counter() - began)
         return network
 

@@ -1,5 +1,6 @@
 """The federation of a scenario: what is right, and one clear line for everything that is wrong."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,10 @@ import yaml
 from fedsim.errors import ScenarioError
 from fedsim.federated import method as methods
 from fedsim.federated.methods.reconnaissance import Reconnaissance
+from fedsim.federated.networks import SplitEncoder
 from fedsim.federated.options import method_of
 from fedsim.federated.runner import specs_of
+from fedsim.federated.runspec import RunSpec
 from fedsim.federated.secure_aggregation import Masked
 from fedsim.scenario import FederatedScenario, Scenario, load
 
@@ -110,6 +113,7 @@ def test_a_partition_needs_a_federation(dealt: Path) -> None:
         ("federation.cohort=5", "federation.cohort = 5: the fleet has 4 devices"),
         ("federation.dropout=1", "federation.dropout = 1: has to be a number, at least 0 and less than 1"),
         ("federation.slowness=[2]", "federation.slowness = [2.0]: needs 2 entries"),
+        ("federation.tls=perhaps", 'federation.tls = "perhaps": has to be true or false'),
         ("federation.limits={bytes: 3}", "federation.limits.bytes = 3: unknown key"),
         ("federation.limits={payload_bytes: 0}", "payload_bytes is 0"),
         ("federation.round=3", "federation.round = 3: unknown key; did you mean 'rounds'?"),
@@ -149,6 +153,44 @@ def test_networks_need_one_prototype_space(dealt: Path) -> None:
     assert specs_of(scenario)["fedproto"].site(together=True).dimension == 6
     said = refused(dealt, f"federation.networks=[{', '.join(adapted)}]", "federation.methods=[fedavg]")
     assert "all clients need the same network" in said
+
+
+def test_groups_of_the_fleet_have_networks_of_their_own(dealt: Path) -> None:
+    wide = "{backbone: digits-cnn, arguments: {widths: [2, 2, 8]}, dimension: 6}"
+    coded = (
+        "{backbone: digits-cnn, arguments: {widths: [2, 2, 4]}, dimension: 6, cut: stage1, "
+        "bottleneck: {name: factorized, channels: 2, beta: 0.001}}"
+    )
+    networks = f"federation.networks=[{wide}, {coded}]"
+    groups = "fleet=[{count: 1}, {count: 3}]"
+    spec = specs_of(load(dealt, [networks, groups, "federation.network_of=[1, 0]"]))["fedproto"]
+    site = RunSpec.from_json(spec.to_json()).site(together=True)
+    assert [share.network for share in site.shares] == [1, 0, 0, 0]
+    encoder = site.network(1).encoder
+    assert isinstance(encoder, SplitEncoder)
+    assert encoder.beta == 0.001
+    in_turn = specs_of(load(dealt, [networks, groups]))["fedproto"].site(together=True)
+    assert [share.network for share in in_turn.shares] == [0, 1, 0, 1]
+    said = refused(dealt, networks, groups, "federation.network_of=[1, 2]")
+    assert said == "federation.network_of.1 = 2: there are 2 networks, the first of them is 0"
+    said = refused(dealt, networks, groups, "federation.network_of=[1]")
+    assert said == "federation.network_of = [1]: needs 2 entries, one for each group of the fleet"
+    said = refused(dealt, networks.replace("stage1", "stage9"), groups)
+    assert said.startswith("federation.networks.1 = ")
+    assert "has no layer 'stage9'" in said
+
+
+def test_a_classifier_of_prototypes_is_an_option(growing: Path) -> None:
+    method = "federation.methods.0={name: reconnaissance, classifier: gaussian, slots: 4}"
+    made = specs_of(load(growing, [method]))["reconnaissance"].federated_method()
+    assert isinstance(made, Reconnaissance)
+    assert (made.classifier, made.slots) == ("gaussian", 4)
+    said = refused(growing, method.replace("gaussian", "best"))
+    assert "unknown prototype classifier 'best'; known are cosine, euclidean, gaussian" in said
+    assert "slots = 0: has to be a whole number, at least 1" in refused(growing, method.replace("4", "0"))
+    several = "federation.networks=[{backbone: digits-cnn}, {backbone: digits-cnn}]"
+    said = refused(growing, several, "federation.methods=[reconnaissance]")
+    assert "has one embedding, so all clients need the same network" in said
 
 
 def test_missions_fit_the_data(growing: Path) -> None:
@@ -200,6 +242,38 @@ def test_the_rest_of_a_nested_option_is_the_methods_own() -> None:
     assert method.training.epochs == 3
     assert method.training.momentum == default.training.momentum == 0.5
     assert method.training.batch_size == default.training.batch_size
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("nowhere:Mine", "federated method 'nowhere:Mine' cannot be imported: No module named 'nowhere'"),
+        ("beside:Nothing", "cannot be imported: AttributeError: module 'beside' has no attribute 'Nothing'"),
+        ("beside:Half", "'beside:Half' is not complete: it has no down, merge, predictors, receive, shared"),
+        ("beside:Loose", "'beside:Loose' is no dataclass that is a FederatedMethod"),
+        ("beside:broken", "'beside:broken' is no dataclass that is a FederatedMethod"),
+    ],
+)
+def test_a_method_of_ones_own_that_is_none(dealt: Path, monkeypatch, name: str, said: str) -> None:
+    (dealt.parent / "beside.py").write_text(
+        "from dataclasses import dataclass\nfrom fedsim.federated.method import FederatedMethod\nbroken = 3\n"
+        "class Loose(FederatedMethod): ...\n"
+        "@dataclass(frozen=True)\nclass Half(FederatedMethod):\n  def start(self, site): ...\n"
+    )
+    monkeypatch.syspath_prepend(dealt.parent)
+    monkeypatch.delitem(sys.modules, "beside", raising=False)
+    message = refused(dealt, f'federation.methods.1={{name: "{name}"}}')
+    assert message.startswith("federation.methods.1.name = ")
+    assert said in message
+    assert len(message.splitlines()) == 1
+
+
+def test_that_nobody_can_tell_epsilon_is_told_ahead_of_the_run(growing: Path, monkeypatch) -> None:
+    private = "federation.methods.0={name: reconnaissance, privacy: {clip: 1.0, noise: 0.5}}"
+    load(growing, [private])
+    monkeypatch.setitem(sys.modules, "dp_accounting", None)
+    assert "methods.0.privacy: needs dp-accounting for its epsilon" in refused(growing, private)
+    load(growing, [private.replace("0.5", "0.0")])
 
 
 def test_slowness_is_that_of_the_group(dealt: Path) -> None:

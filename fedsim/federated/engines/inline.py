@@ -3,86 +3,83 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
+from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-from fedsim.federated.checkpoint import FederationCheckpoint
+from fedsim.federated.checkpoint import Kept
 from fedsim.federated.clients import client_app, give_back, kept_by
 from fedsim.federated.engines.outcome import Outcome
 from fedsim.federated.grid import InlineGrid, Passage, run_inline
-from fedsim.federated.method import State
+from fedsim.federated.method import FederatedMethod, State
 from fedsim.federated.runspec import RunSpec
-from fedsim.federated.strategy import RoundRecord
+from fedsim.federated.site import Site
+from fedsim.federated.strategy import Merged, RoundRecord
+from fedsim.federated.vectorised import train_batched
 
 __all__ = ["run"]
 
 
 def run(
     spec: RunSpec,
+    site: Site | None = None,
     *,
-    checkpoint: Path | None = None,
-    report: Callable[[int], None] | None = None,
+    kept: Kept | None = None,
+    keep: Callable[[Kept], None] | None = None,
+    at_once: bool = False,
     strict: bool = False,
     sent: Passage | None = None,
     received: Passage | None = None,
+    merged: Merged | None = None,
 ) -> Outcome:
     """Carry a run out.
 
     Args:
         spec: of the run.
-        checkpoint: folder in which it is kept after every round; what is there of the same run is gone on
-            from, and the folder is removed when the run is over. None to keep nothing.
-        report: called with the number of rounds that are over.
+        site: of :meth:`RunSpec.site`, where it has been made already.
+        kept: the same run as it was after one of its rounds, to go on from.
+        keep: called ahead of the first round and after each with the run as it is.
+        at_once: train clients of equal networks at once (:mod:`fedsim.federated.vectorised`).
         strict: a client that raises ends the run, in place of being left out.
         sent: see :class:`~fedsim.federated.grid.InlineGrid`.
         received: see there.
+        merged: see :class:`~fedsim.federated.strategy.MethodStrategy`.
 
     Raises:
         FedsimError: data, networks or the method cannot be made, or the run failed.
         ClientError: a client did, where that is ``strict``.
-        OutputError: the checkpoint cannot be written.
     """
-    site, method = spec.site(together=True), spec.federated_method()
-    provided = (site, method)
+    here, method = spec.site(together=True) if site is None else site, spec.federated_method()
+
+    def provide(context: Context) -> tuple[Site, FederatedMethod]:
+        return here, method
+
+    batched = train_batched(provide) if at_once else None
     grid = InlineGrid(
-        client_app(lambda context: provided), site.clients, strict=strict, sent=sent, received=received
+        client_app(provide), here.clients, strict=strict, sent=sent, received=received, batched=batched
     )
-    kept, folder = None, None
-    if checkpoint is not None:
-        folder = FederationCheckpoint(checkpoint, spec.to_json())
-        kept = folder.load()
     records: list[RoundRecord] = []
     if kept is not None:
         records += kept.records
         give_back(grid, kept.clients)
 
+    def told(number: int, state: State) -> None:
+        if keep is not None:
+            keep(Kept(number, state, list(records), frozenset(strategy.informed), kept_by(grid)))
+
     def round_ended(state: State, record: RoundRecord) -> None:
         records.append(record)
-        if folder is not None:
-            folder.save(record.number, state, records, frozenset(strategy.informed), kept_by(grid))
-        if report is not None:
-            report(record.number)
+        told(record.number, state)
 
-    strategy = spec.strategy(
-        site,
-        method,
-        state=None if kept is None else kept.state,
-        done=0 if kept is None else kept.rounds,
-        informed=() if kept is None else kept.informed,
-        round_ended=round_ended,
-    )
+    strategy = spec.strategy(here, method, kept=kept, merged=merged, round_ended=round_ended)
+    if kept is None:
+        told(0, strategy.state)
     app = ServerApp()
 
     @app.main()
-    def main(grid: Grid, context: object) -> None:
+    def main(grid: Grid, context: Context) -> None:
         strategy.run(grid)
 
-    if kept is not None and report is not None:
-        report(kept.rounds)
     if kept is None or kept.rounds < spec.rounds:
         run_inline(app, grid)
-    outcome = Outcome(strategy.state, records)
-    if folder is not None:
-        folder.remove()
-    return outcome
+    return Outcome(strategy.state, records)

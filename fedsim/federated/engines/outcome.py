@@ -4,6 +4,7 @@
 
     FOLDER/server.json   the server's process
     FOLDER/rounds/       the run after its last finished round (:class:`FederationCheckpoint`)
+    FOLDER/events/       what the messages cost, and how long the server's work took
     FOLDER/failed.json   why the server gave up, in its own words
     FOLDER/done.json     written last, and only where all rounds are over
 
@@ -14,19 +15,22 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from edge.meter import Event
 from fedsim.errors import FederationError, FedsimError, OutputError
 from fedsim.federated.checkpoint import FederationCheckpoint
+from fedsim.federated.journal import Journal
 from fedsim.federated.method import State
 from fedsim.federated.strategy import RoundRecord
+from fedsim.measure.ledger import read_events
 
 __all__ = ["Outcome", "ResultFolder"]
 
-_SERVER, _DONE, _FAILED, _ROUNDS = "server.json", "done.json", "failed.json", "rounds"
+_SERVER, _DONE, _FAILED, _ROUNDS, _EVENTS = "server.json", "done.json", "failed.json", "rounds", "events"
 
 
 @dataclass(frozen=True)
@@ -37,11 +41,13 @@ class Outcome:
         state: of the server.
         records: of all rounds.
         troubles: what went wrong on the way and did not end the run, in words.
+        events: what the messages cost, and how long work took, as far as it was measured.
     """
 
     state: State
     records: Sequence[RoundRecord]
     troubles: Sequence[str] = field(default_factory=tuple)
+    events: Sequence[Event] = field(default_factory=tuple)
 
     def __post_init__(self) -> None:
         refused = [one for record in self.records for one in record.rejected]
@@ -64,11 +70,15 @@ class ResultFolder:
         self._path = path
         self._checkpoint = FederationCheckpoint(path / _ROUNDS, "")
         self._records: list[RoundRecord] = []
+        self._journal: Journal | None = None
 
     # --- the server's side ----------------------------------------------------------------------
 
-    def round_ended(self, state: State, record: RoundRecord) -> None:
-        """Keep the run as it is after a round."""
+    def round_ended(self, state: State, record: RoundRecord, events: Iterable[Event] = ()) -> None:
+        """Keep the run as it is after a round, and the events of the round."""
+        if self._journal is None:
+            self._journal = Journal(self._path / _EVENTS)
+        self._journal.append(events)
         self._records.append(record)
         self._checkpoint.save(record.number, state, self._records, frozenset(), {})
 
@@ -131,4 +141,5 @@ class ResultFolder:
         kept = self._checkpoint.load()
         if kept is None or not self.done():
             raise FederationError(f"{self._path}: there is no result of a run")
-        return Outcome(kept.state, kept.records, tuple(troubles))
+        events = read_events(self._path / _EVENTS)
+        return Outcome(kept.state, kept.records, tuple(troubles), events)

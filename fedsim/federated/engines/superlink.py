@@ -30,10 +30,10 @@ __all__ = ["HOST", "Federation", "app_of", "free_ports"]
 
 HOST = "127.0.0.1"
 _START_S = 60.0  # until a program serves
-_EXCHANGES = 4  # of a round at most: keys, training, secrets of those who are lost, evaluation
+_EXCHANGES = 4  # of a round at most: keys, training, secrets, evaluation
 _COMMAND_S = 60.0  # that one of Flower's commands may take
 _POLL_S = 0.1
-_STATUS_S = (10.0, 60.0)  # between two looks at what Flower thinks of the run: until its server runs, then
+_STATUS_S = 10.0  # between two looks at what Flower thinks of a run whose server has not begun
 _CONNECTION = "fedsim"  # of Flower's own configuration file
 
 
@@ -174,7 +174,7 @@ class Federation:
             if watch is not None:
                 watch()
             now = time.monotonic()
-            if now - asked > _STATUS_S[folder.server() is not None]:
+            if folder.server() is None and now - asked > _STATUS_S:
                 self._check_status(run, folder)
                 asked = now
             if now - started > patience:

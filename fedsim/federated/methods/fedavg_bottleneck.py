@@ -37,7 +37,14 @@ from edge.bundle import ModelSpec
 from edge.coding import FrequencyTables
 from edge.split import SplitModel
 from fedsim.errors import FederationError, ModelError
-from fedsim.federated.bottlenecks import BottleneckTraining, Learned, averaged, bottleneck_of, fit_scale
+from fedsim.federated.bottlenecks import (
+    BottleneckTraining,
+    Learned,
+    averaged,
+    bottleneck_of,
+    check_density,
+    fit_scale,
+)
 from fedsim.federated.method import Client, FederatedMethod, Predictor, State, register
 from fedsim.federated.methods.fedavg import weighted_mean
 from fedsim.federated.packet import ArraysCodec, Packet
@@ -50,6 +57,8 @@ __all__ = ["FedAvgBottleneck"]
 _MODEL, _MEDIANS, _ROUNDS, _COUNT, _FIGURES = "model", "medians", "rounds", "count", "figures"
 _TABLES = "tables."
 _MOST_SAMPLES = 1 << 40
+_MOST_FIGURE = 1e12  # nats, and bits: a mean of such is still a number
+_MOST_SPREAD = 1e3  # standard deviation of a code's values, of which the prior's first width follows
 _CHUNK = 512  # images at a time
 
 
@@ -98,6 +107,10 @@ class FedAvgBottleneck(FederatedMethod):
         if len(site.networks) > 1:
             raise FederationError("fedavg-bottleneck needs one network for all clients; they have several")
         plan = site.networks[0]
+        if plan.bottleneck is not None:
+            raise FederationError(
+                "fedavg-bottleneck has a bottleneck of its own; the network has one as well"
+            )
         return ModelSpec(
             name=f"federated-{self.bottleneck}",
             network=plan.backbone,
@@ -181,8 +194,13 @@ class FedAvgBottleneck(FederatedMethod):
         if len(packet[_FIGURES]) != 24:
             raise FederationError(f"figures of {len(packet[_FIGURES])} bytes, expected 24")
         figures = struct.unpack("<3d", packet[_FIGURES])
-        if not np.isfinite(figures).all() or min(figures) < 0:
+        if not np.isfinite(figures).all() or min(figures) < 0 or max(figures[0], figures[1]) > _MOST_FIGURE:
             raise FederationError(f"figures {', '.join(f'{one:g}' for one in figures)} cannot be")
+        if figures[2] > _MOST_SPREAD:
+            raise FederationError(f"a code of spread {figures[2]:g}, allowed are at most {_MOST_SPREAD:g}")
+        model = self._shared(site)
+        self._load(site, model, packet[_MODEL])
+        check_density(bottleneck_of(model))
         return _Update(count, values, Learned(*figures))
 
     def merge(self, site: Site, state: State, updates: Sequence[tuple[int, _Update]]) -> State:

@@ -82,7 +82,10 @@ def pulled_loss(site: Site, prototypes: bytes, codec: StatisticsCodec, weight: f
 
 
 class pulled_to:  # noqa: N801  a function with tables
-    """Mean squared distance of features from their class's prototype; 0 where there is none."""
+    """Mean squared distance of features from their class's prototype, over all samples of a batch.
+
+    A sample whose class has no prototype counts as one that lies on it, as in the public code.
+    """
 
     def __init__(self, prototypes: ClassStatistics, classes: int) -> None:
         self._vectors = torch.zeros(classes, prototypes.dimension)
@@ -92,6 +95,5 @@ class pulled_to:  # noqa: N801  a function with tables
 
     def __call__(self, features: Tensor, labels: Tensor) -> Tensor:
         """A scalar, of features [n, d] and labels [n]."""
-        known = self._known[labels]
         apart = (features - self._vectors[labels]).square().mean(1)
-        return (apart * known).sum() / known.sum().clamp_min(1)
+        return (apart * self._known[labels]).mean()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -38,7 +38,9 @@ class FedTGP(PersonalModels):
         CE(-[|p - T_c| + 1(c = y) min(gap, threshold)]_c, y)
 
     where ``gap`` is the largest distance from the clients' mean of a class to that next to it. Clients
-    minimise ``CE(h(f(x)), y) + pull * MSE(f(x), T_y)``.
+    minimise ``CE(h(f(x)), y) + pull * MSE(f(x), T_y)``. As in the public code, a client's prototypes are of a
+    pass behind its training (``features`` is ``eval``). The server trains on each of them alike;
+    ``weighting`` is that of the clients' mean, from which the gap is measured.
 
     Args:
         pull: weight of the distance, lambda in the paper.
@@ -56,6 +58,7 @@ class FedTGP(PersonalModels):
     server_learning_rate: float = 0.01
     server_batch_size: int = 10
     training: LocalTraining = field(default_factory=LocalTraining)
+    features: Literal["train", "eval"] = "eval"
 
     def start(self, site: Site) -> State:
         """Untrained prototypes, of which nobody hears."""
@@ -79,7 +82,7 @@ class FedTGP(PersonalModels):
         trainable.load_state_dict({name: torch.tensor(value) for name, value in state.arrays.items()})
         points = torch.from_numpy(np.concatenate([found.means for _, found in updates])).float()
         owners = torch.from_numpy(np.concatenate([found.classes for _, found in updates]))
-        gaps = closest_gap(torch.from_numpy(client_means(updates, "uniform").means))
+        gaps = closest_gap(torch.from_numpy(client_means(updates, self.weighting).means))
         gap = float(gaps[gaps.isfinite()].max()) if bool(gaps.isfinite().any()) else 0.0
         self._train(trainable, points, owners, min(gap, self.threshold), site.seed)
         known = np.union1d(state.statistics[_PROTOTYPES].known, owners.numpy())

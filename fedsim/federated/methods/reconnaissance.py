@@ -11,19 +11,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from edge.prototypes import ClassStatistics, StatisticsCodec
+from edge.prototypes import ClassStatistics, Prototypes, StatisticsCodec
+from fedsim.errors import FederationError
 from fedsim.federated.checks import check_classes
 from fedsim.federated.method import Client, FederatedMethod, Predictor, State, register
 from fedsim.federated.networks import PrototypeNetwork
 from fedsim.federated.packet import ArraysCodec, Packet
-from fedsim.federated.predictors import nearest_prototype
 from fedsim.federated.pretraining import EpisodicPretraining, Pretraining
 from fedsim.federated.privacy import GaussianPrivacy
 from fedsim.federated.site import Site, features_of, parameters_of
+from fedsim.prototypes import assign, classifiers, cluster, fleet_statistics
 
 __all__ = ["Reconnaissance"]
 
-_ENCODER, _STATISTICS, _PROTOTYPES = "encoder", "statistics", "prototypes"
+_ENCODER, _CENTRES, _STATISTICS, _PROTOTYPES = "encoder", "centres", "statistics", "prototypes"
 
 
 @register("reconnaissance")
@@ -39,32 +40,67 @@ class Reconnaissance(FederatedMethod):
     The public code merges means that have the server's in them, weighted by the new samples only; here
     only sums of local samples travel.
 
+    With several ``slots``, a class has a prototype in every region of the embedding where it has samples. The
+    regions are those of centres that the server finds among its base samples, and all classes share them: so
+    a client can tell the slot of a sample by itself, also of a class that nobody has met before, and merging
+    stays exact.
+
     Args:
         bits: of a value of a prototype on its way (:data:`edge.prototypes.BITS`).
         pretraining: how the server trains the embedding.
         privacy: clipping and noise of what a client sends; None for neither.
+        classifier: by which everybody predicts (:func:`fedsim.prototypes.available`). ``gaussian`` needs sums
+            of squares, which double what is sent.
+        slots: prototypes that a class may have.
+
+    Raises:
+        FederationError: an unknown classifier, no slot, or privacy of squares or slots.
     """
 
     bits: int = 32
     pretraining: Pretraining | EpisodicPretraining = field(default_factory=Pretraining)
     privacy: GaussianPrivacy | None = None
+    classifier: str = "euclidean"
+    slots: int = 1
+
+    def __post_init__(self) -> None:
+        classifiers.find(self.classifier)
+        if self.slots < 1:
+            raise FederationError(f"reconnaissance: slots is {self.slots}, allowed is 1 or more")
+        if self.privacy is not None and not self.additive:
+            raise FederationError(
+                "reconnaissance: privacy is of counts and sums, a row a class; leave it out, or have 1 slot "
+                "and a classifier that needs no squares"
+            )
 
     @property
     def additive(self) -> bool:
-        """Always: the merge is a sum."""
-        return True
+        """Where there is a row a class, without squares."""
+        return self.slots == 1 and not self._squares
+
+    @property
+    def _squares(self) -> bool:
+        return classifiers.needs_squares(self.classifier)
 
     def start(self, site: Site) -> State:
-        """The embedding, and the statistics of the base samples in it."""
+        """The embedding, centres in it if there are several slots, and the statistics of the base samples."""
+        if len(site.networks) > 1:
+            raise FederationError("reconnaissance needs one network for all clients; they have several")
         network = self.pretraining.trained(site)
         encoder = _embedding_codec(site).encode(_embedding(network))
         features = features_of(network, site.images[torch.from_numpy(site.base)]).numpy()
-        base = ClassStatistics.of(features, site.dataset.y_train[site.base])
-        return State({_ENCODER: np.frombuffer(encoder, np.uint8)}, {_STATISTICS: base})
+        arrays: dict[str, NDArray[Any]] = {_ENCODER: np.frombuffer(encoder, np.uint8)}
+        centres = b""
+        if self.slots > 1:
+            found = cluster(features, _one_class(features), self.slots, seed=site.seed)
+            arrays[_CENTRES], centres = found.vectors, found.vectors.tobytes()
+        slots = _slots(site, features, centres)
+        base = ClassStatistics.of(features, site.dataset.y_train[site.base], slots, squares=self._squares)
+        return State(arrays, {_STATISTICS: base})
 
     def setup(self, site: Site, state: State) -> Packet:
-        """The embedding."""
-        return Packet({_ENCODER: state.arrays[_ENCODER].tobytes()})
+        """The embedding, and the centres if there are several slots."""
+        return Packet({name: value.tobytes() for name, value in state.arrays.items()})
 
     def down(self, site: Site, state: State) -> Packet:
         """Nothing: a client needs no prototypes to count."""
@@ -72,13 +108,34 @@ class Reconnaissance(FederatedMethod):
 
     def step(self, site: Site, client: Client, packet: Packet) -> Packet:
         """Count the samples and sum their features."""
-        features, labels = self.features(site, client)
         if self.privacy is None:
-            statistics = ClassStatistics.of(features, labels)
+            statistics = self._counted(site, client)
         else:
+            features, labels = self.features(site, client)
             statistics = self.privacy.statistics(features, labels, site.classes, client)
         encoded = self._codec(site).encode(statistics)
         return Packet().with_part(_STATISTICS, encoded.payload, encoded.ideal_bits)
+
+    def _counted(self, site: Site, client: Client) -> ClassStatistics:
+        """Statistics of the client's samples. Where one process has all clients, all are counted at once."""
+        encoder, centres = client.kept[_ENCODER], client.kept.get(_CENTRES, b"")
+        if not site.together:
+            features, labels = self.features(site, client)
+            return ClassStatistics.of(
+                features, labels, _slots(site, features, centres), squares=self._squares
+            )
+
+        def counted() -> list[ClassStatistics]:
+            parts = [share.samples(client.round) for share in site.shares]
+            indices = np.concatenate(parts)
+            owners = np.repeat(np.arange(site.clients), [len(part) for part in parts])
+            features = _features(site, encoder, indices)
+            labels, slots = site.dataset.y_train[indices], _slots(site, features, centres)
+            return fleet_statistics(features, labels, owners, site.clients, slots, squares=self._squares)
+
+        key = ("counted", encoder, centres, self._squares, client.round)
+        fleet: list[ClassStatistics] = site.kept(key, counted)
+        return fleet[client.partition]
 
     def features(self, site: Site, client: Client) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Features [n, d] and labels [n] of the client's samples of the round."""
@@ -88,7 +145,8 @@ class Reconnaissance(FederatedMethod):
     def receive(self, site: Site, packet: Packet) -> ClassStatistics:
         """A client's statistics."""
         statistics = self._codec(site).decode(packet[_STATISTICS])
-        check_classes(statistics, site.classes, empty=self.privacy is not None)
+        empty = self.privacy is not None
+        check_classes(statistics, site.classes, slots=self.slots, squares=self._squares, empty=empty)
         return statistics
 
     def merge(self, site: Site, state: State, updates: Sequence[tuple[int, ClassStatistics]]) -> State:
@@ -102,17 +160,17 @@ class Reconnaissance(FederatedMethod):
         return Packet().with_part(_PROTOTYPES, encoded.payload, encoded.ideal_bits)
 
     def predictors(self, site: Site, client: Client, packet: Packet) -> Mapping[str, Predictor]:
-        """The nearest prototype."""
+        """The best prototype, as the classifier has it."""
         statistics = self._codec(site).decode(packet[_PROTOTYPES])
-        network = _loaded(site, client.kept[_ENCODER])
+        network, scores = _loaded(site, client.kept[_ENCODER]), classifiers.find(self.classifier)
 
         def predict(images: Tensor) -> Tensor:
-            return nearest_prototype(features_of(network, images), statistics, site.classes)
+            return scores(features_of(network, images), statistics, site.classes)
 
         return {"prototypes": predict}
 
     def _codec(self, site: Site) -> StatisticsCodec:
-        return StatisticsCodec(site.dimension, self.bits, most_rows=site.classes)
+        return StatisticsCodec(site.dimension, self.bits, most_rows=site.classes * self.slots)
 
 
 def _embedding(network: PrototypeNetwork) -> dict[str, NDArray[Any]]:
@@ -134,11 +192,25 @@ def _loaded(site: Site, encoder: bytes) -> PrototypeNetwork:
     return network
 
 
+def _one_class(features: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Labels that make no difference between samples: centres are those of all classes together."""
+    return np.zeros(len(features), np.int64)
+
+
+def _slots(site: Site, features: NDArray[np.float32], centres: bytes) -> NDArray[np.int64] | None:
+    """The slot of each sample: the number of the centre next to it, if there are centres."""
+    if not centres:
+        return None
+    vectors = np.frombuffer(centres, np.float32).reshape(-1, site.dimension)
+    shared = Prototypes(np.zeros(len(vectors), np.int64), vectors)
+    return assign(features, _one_class(features), shared)
+
+
 def _features(site: Site, encoder: bytes, indices: NDArray[np.int64]) -> NDArray[np.float32]:
     """Features of samples. Where one process has all clients, those of all their samples are made at once."""
     if not site.together:
         return features_of(_loaded(site, encoder), site.images[torch.from_numpy(indices)]).numpy()
-    rows, features = site.kept(("features", hash(encoder)), lambda: _all_features(site, encoder))
+    rows, features = site.kept(("features", encoder), lambda: _all_features(site, encoder))
     found: NDArray[np.float32] = features[rows[indices]]
     return found
 

@@ -28,7 +28,8 @@ _DPI = 150
 _LARGEST_DOT = 220.0  # square points
 _MOST_NAMED = 24  # classes or clients that all get a number of their own on an axis
 _MOST_MARKED = 30  # points of a line that are marked each
-_PANELS = (("all", "global"), ("all", "personal"), ("own", "personal"))
+_KINDS = (("all", "global"), ("all", "personal"), ("own", "personal"), ("own", "global"))
+_MOST_PANELS = 3  # of accuracies
 
 
 def plot_federation(federation: Federation, name: str, path: Path) -> None:
@@ -42,21 +43,30 @@ def plot_partition(site: Site, name: str, path: Path) -> None:
 
 
 def federation_figure(federation: Federation, name: str) -> Figure:
-    """The picture itself: a panel for each of three kinds of accuracy, and one for payload bytes.
+    """The picture itself: a panel for each of the first three kinds of accuracy, and one for payload bytes.
 
     A method has one colour everywhere; the style of a line is that of the predictor, or in the last panel
     of the direction. What sends nothing is named there.
     """
-    figure = Figure(figsize=(10.4, 7.2), dpi=_DPI, layout="constrained")
+    found = {
+        (one.classes, one.test)
+        for row in federation.rows
+        for each in row.rounds
+        for one in each.accuracy
+        if one.accuracy is not None
+    }
+    kinds = [kind for kind in _KINDS if kind in found][:_MOST_PANELS]
+    lines, columns = (2, 2) if len(kinds) == _MOST_PANELS else (1, 1 + len(kinds))
+    figure = Figure(figsize=(5.2 * columns, 0.2 + 3.5 * lines), dpi=_DPI, layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(name)
-    axes = figure.subplots(2, 2)
+    panels = figure.subplots(lines, columns, squeeze=False).flat
     colours = dict(zip((row.method for row in federation.rows), cycle(_COLOURS), strict=False))
     predictors = dict.fromkeys(one.predictor for row in federation.rows for one in row.accuracy)
     styles = dict(zip(predictors, cycle(_STYLES), strict=False))
-    for panel, (classes, test) in zip(axes.flat, _PANELS, strict=False):
-        _accuracy_panel(panel, federation.rows, (classes, test), colours, styles)
-    _byte_panel(axes[1, 1], federation.rows, colours)
+    for kind in kinds:
+        _accuracy_panel(next(panels), federation.rows, kind, colours, styles)
+    _byte_panel(next(panels), federation.rows, colours)
     handles = [Line2D([], [], color=colour, label=method) for method, colour in colours.items()]
     handles += [Line2D([], [], color="#404040", ls=style, label=p) for p, style in styles.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=min(8, len(handles)), frameon=False)
@@ -121,7 +131,6 @@ def _accuracy_panel(
     colours: dict[str, str],
     styles: dict[str, str],
 ) -> None:
-    drawn = False
     for row in rows:
         for predictor, style in styles.items():
             points = [
@@ -131,18 +140,12 @@ def _accuracy_panel(
                 if (one.predictor, one.classes, one.test) == (predictor, *kind) and one.accuracy is not None
             ]
             if points:
-                x, y = zip(*points, strict=True)
-                axes.plot(
-                    x, y, style, color=colours[row.method], marker="." if len(points) < 30 else "", lw=1.3
-                )
-                drawn = True
+                _line(axes, points, style, colours[row.method])
     classes, test = kind
     axes.set_title(f"{classes} classes, {test} test", fontsize="medium")
     axes.set_ylabel("accuracy, %")
     axes.yaxis.set_major_formatter(PercentFormatter(xmax=1.0, symbol=""))
     _rounds(axes)
-    if not drawn:
-        axes.text(0.5, 0.5, "no samples", transform=axes.transAxes, ha="center", va="center")
 
 
 def _byte_panel(axes: Axes, rows: Sequence[FederationRow], colours: dict[str, str]) -> None:
@@ -151,9 +154,9 @@ def _byte_panel(axes: Axes, rows: Sequence[FederationRow], colours: dict[str, st
         counted = [(each.round, each.bytes) for each in row.rounds if each.bytes is not None]
         up = [(number, one.up.payload_bytes) for number, one in counted if one.up.payload_bytes]
         down = [(number, one.down.payload_bytes) for number, one in counted if one.down.payload_bytes]
-        for points, style in ((up, "-"), (down, "--")):
+        for points, style, ring in ((up, "-", False), (down, "--", True)):
             if points:
-                _line(axes, points, style, colours[row.method])
+                _line(axes, points, style, colours[row.method], ring=ring)
                 drawn = True
         if counted and not up and not down:
             silent.append(row.method)
@@ -166,10 +169,15 @@ def _byte_panel(axes: Axes, rows: Sequence[FederationRow], colours: dict[str, st
     axes.text(0.98, 0.03, said, transform=axes.transAxes, ha="right", va="bottom", fontsize="small")
 
 
-def _line(axes: Axes, points: Sequence[tuple[int, float]], style: str, colour: str) -> None:
-    marker = "." if len(points) < _MOST_MARKED else ""
+def _line(
+    axes: Axes, points: Sequence[tuple[int, float]], style: str, colour: str, *, ring: bool = False
+) -> None:
+    """A line through points; those of rings are seen around the dots of another line that is the same."""
+    marker = ("o" if ring else ".") if len(points) < _MOST_MARKED else ""
     x, y = zip(*points, strict=True)
-    axes.plot(x, y, color=colour, linestyle=style, marker=marker, linewidth=1.3)
+    (line,) = axes.plot(x, y, color=colour, linestyle=style, marker=marker, linewidth=1.3)
+    if ring:
+        line.set_markerfacecolor("none")
 
 
 def _rounds(axes: Axes) -> None:

@@ -11,10 +11,10 @@ import numpy as np
 
 from edge.meter import Event, Provenance
 from fedsim.federated.evaluation import Result
-from fedsim.federated.metering import NO_SOCKET, client_name
+from fedsim.federated.metering import client_name
 from fedsim.federated.privacy import PrivacyLoss
+from fedsim.federated.rounds import RoundRecord
 from fedsim.federated.site import Site
-from fedsim.federated.strategy import RoundRecord
 from fedsim.measure.federation.schema import (
     Accuracy,
     Federation,
@@ -39,7 +39,7 @@ _KINDS: Mapping[str, tuple[str, ...]] = {
     "evaluation_down": ("evaluate-down",),
     "evaluation_up": ("evaluate-up",),
 }
-NOT_COUNTED = "the messages of this engine pass in processes of their own, where nobody counts them"
+NOT_COUNTED = "nobody counted the messages"
 _SHOWN = 3  # reasons of rejections that a remark repeats
 
 
@@ -92,10 +92,16 @@ def summarise_federation(
             payload=counted,
             frame=counted,
             wire="measured" if wired else "unavailable",
-            detail=None if wired else NO_SOCKET if priced else NOT_COUNTED,
+            detail=None if wired else _why_not(priced),
         ),
         rows=[_row(run, mine[run.row]) for run in runs],
     )
+
+
+def _why_not(priced: Iterable[Event]) -> str:
+    """Why there are no wire bytes of all messages, as the ledger says of one that has none."""
+    said = (e.detail for e in priced if e.wire_bytes is None and e.outcome is None and e.detail)
+    return next(said, NOT_COUNTED)
 
 
 def accuracies(results: Mapping[int, Sequence[Result]]) -> list[Accuracy]:

@@ -26,6 +26,8 @@ def print_federation(federation: Federation, name: str, console: Console) -> Non
         *byte_tables(federation, name, console.width),
     ]
     print_tables(tables, console)
+    if federation.provenance.wire == _UNAVAILABLE:
+        console.print(f"Note: wire bytes are unavailable; {federation.provenance.detail}.", markup=False)
     for row in federation.rows:
         if (loss := row.privacy) is not None:
             bound = "has no bound, since there is no noise" if loss.epsilon is None else f"{loss.epsilon:.3g}"

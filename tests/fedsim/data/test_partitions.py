@@ -13,6 +13,7 @@ KINDS = {
     "pathological": {"classes": 2},
     "shards": {"shards": 2},
     "natural": {},
+    "n-way-k-shot": {"ways": 3, "shots": 10},
 }
 
 
@@ -43,6 +44,9 @@ def test_what_the_kinds_are():
     assert (skewed == 0).mean() > 0.3
     assert np.ptp(even, axis=0).max() <= 4
     assert skewed.sum(1).min() >= 10
+    shots = counts("n-way-k-shot", ways=3, shots=10, spread=1)
+    assert set(np.unique(shots).tolist()) == {0, 10}
+    assert set((shots > 0).sum(1).tolist()) <= {2, 3, 4}
     natural = partition(LABELS, "natural", 12, seed=0, sources=SOURCES)
     assert [set(SOURCES[own].tolist()) for own in natural.indices] == [{i} for i in range(12)]
 
@@ -64,6 +68,9 @@ def test_every_kind_says_what_it_is():
         ("natural", 8, {}, "the data set does not know where its samples come from"),
         ("dirichlet", 8, {"alpha": -1.0}, "partition 'dirichlet' of 1200 samples to 8 clients"),
         ("pathological", 8, {"classes": 11}, "partition 'pathological' of 1200 samples to 8 clients"),
+        ("n-way-k-shot", 8, {"ways": 3}, "partition 'n-way-k-shot' needs the option 'shots'"),
+        ("n-way-k-shot", 8, {"ways": 3, "shots": 500}, "n-way k-shot: class . has .*, 500 shots are asked"),
+        ("n-way-k-shot", 40, {"ways": 9, "shots": 50}, "class . has .* samples, too few for 40 clients"),
         ("dirichlet", 200, {"alpha": 0.01, "smallest": 10}, "partition 'dirichlet' of 1200 samples"),
     ],
 )

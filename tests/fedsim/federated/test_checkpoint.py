@@ -1,5 +1,6 @@
 """A federated run that is killed goes on from its last finished round to the same result."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -118,8 +119,10 @@ def test_what_is_damaged_or_of_another_run_is_not_gone_on_from(tmp_path):
     assert FederationCheckpoint(tmp_path, "run").load() is not None
     next(tmp_path.glob("kept-*")).write_bytes(b"x")
     assert FederationCheckpoint(tmp_path, "run").load() is None
-    (tmp_path / "run.json").write_text("{")
-    assert FederationCheckpoint(tmp_path, "run").load() is None
+    whole = json.loads((tmp_path / "run.json").read_text())
+    for text in ("{", "[]", json.dumps({**whole, "clients": []}), json.dumps({**whole, "records": [{}]})):
+        (tmp_path / "run.json").write_text(text)
+        assert FederationCheckpoint(tmp_path, "run").load() is None
 
 
 def test_a_folder_that_cannot_be_written(tmp_path):

@@ -176,7 +176,7 @@ def test_the_tables_are_those_of_the_mean_density(site):
     state = method.start(site)
     first = method._codec(site).decode(state.arrays["model"].tobytes())
     updates = []
-    for client, (count, factor) in enumerate([(30, 3.0), (10, 5.0)]):
+    for client, (count, factor) in enumerate([(30, 1.5), (10, 2.5)]):
         values = {k: v * v.dtype.type(factor) if "matrices.0" in k else v for k, v in first.items()}
         packet = Packet(
             {
@@ -189,7 +189,7 @@ def test_the_tables_are_those_of_the_mean_density(site):
     merged = method.merge(site, state, updates)
     assert method.learned(merged).loss == pytest.approx(1.25)
     model = method._fresh(site)
-    moved = {k: torch.tensor(v) * (3.5 if "matrices.0" in k else 1) for k, v in first.items()}
+    moved = {k: torch.tensor(v) * (1.75 if "matrices.0" in k else 1) for k, v in first.items()}
     model.load_state_dict(moved, strict=False)
     model.eval().bottleneck.freeze()
     found = method.model(site, merged).bottleneck
@@ -206,9 +206,11 @@ def test_the_tables_are_those_of_the_mean_density(site):
         ({"count": bytes(8)}, "a client of 0 samples"),
         ({"figures": b"short"}, "figures of 5 bytes, expected 24"),
         ({"figures": np.array([np.nan, 1, 1]).tobytes()}, "figures nan, 1, 1 cannot be"),
+        ({"figures": np.array([1, 1e300, 1]).tobytes()}, r"figures 1, 1e\+300, 1 cannot be"),
+        ({"figures": np.array([1, 1, 1e30]).tobytes()}, r"a code of spread 1e\+30, allowed are at most 1000"),
         ({"model": b"else"}, "arrays of other names"),
     ],
-    ids=["count", "length", "values", "model"],
+    ids=["count", "length", "values", "bits", "spread", "model"],
 )
 def test_a_reply_that_cannot_be(site, change, message):
     method = made()
@@ -220,6 +222,28 @@ def test_a_reply_that_cannot_be(site, change, message):
     assert method.receive(site, Packet(good)).samples == 7
     with pytest.raises(FederationError, match=message):
         method.receive(site, Packet({**good, **change}))
+
+
+@pytest.mark.parametrize("value", [-1e6, 1e6, 1e3])
+def test_a_density_of_which_no_tables_can_be_made_is_refused(site, value):
+    """Such values keep within all limits, and would end the run when the server freezes their mean."""
+    method = made()
+    first = method._codec(site).decode(method.start(site).arrays["model"].tobytes())
+    for part in ("density.matrices", "density.biases"):
+        values = {k: np.full_like(v, value) if part in k else v for k, v in first.items()}
+        packet = {
+            "model": method._codec(site).encode(values),
+            "count": (7).to_bytes(8, "little"),
+            "figures": np.ones(3).tobytes(),
+        }
+        if part == "density.biases" or value < 0:
+            with pytest.raises(
+                FederationError, match=r"a density of codes from .*, allowed are -16384 to 16384"
+            ):
+                method.receive(site, Packet(packet))
+        else:  # all of it on a point: tables of few symbols
+            update = method.receive(site, Packet(packet))
+            assert method.merge(site, method.start(site), [(0, update)]).arrays["tables.lengths"].max() < 100
 
 
 def test_what_it_cannot_train(site):

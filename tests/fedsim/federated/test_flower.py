@@ -10,6 +10,7 @@ from fedsim.federated import flower
 from fedsim.federated.engines import inline
 from fedsim.federated.engines.outcome import ResultFolder
 from fedsim.federated.grid import InlineGrid, run_inline
+from fedsim.federated.metering import NOT_READ, Meter
 
 from .engines.runs import assert_same, growing, personal
 
@@ -29,6 +30,27 @@ def test_a_run_is_all_in_its_configuration(tmp_path):
     outcome = ResultFolder(tmp_path / "results").outcome()
     assert_same(inline.run(spec), outcome)
     assert [record.merged for record in outcome.records] == [(0, 1), (0, 1)]
+
+
+def test_bytes_are_those_of_one_process_and_what_is_not_known_is_not_said(tmp_path):
+    spec = growing(rounds=3, clients=3, dropout=0.5, results=str(tmp_path / "results"))
+    carried_out(spec)
+    site = spec.site(together=True)
+    meter = Meter("run", "row", site.dimension, lost=spec.cohorts.lost)
+    inline.run(spec, site, sent=meter.sent, received=meter.received, merged=meter.merged)
+
+    def told(events):
+        sizes = [
+            (e.round, e.stage, e.client, e.payload_bytes, e.frame_bytes, e.ideal_bits)
+            for e in events
+            if e.payload_bytes is not None or e.stage == "merge"
+        ]
+        return sorted(sizes, key=str)
+
+    here, there = meter.take(), ResultFolder(tmp_path / "results").outcome().events
+    assert told(there) == told(here)
+    assert {e.stage for e in here} - {e.stage for e in there} == {"step", "evaluate"}
+    assert {e.detail for e in there if e.payload_bytes is not None} == {NOT_READ}
 
 
 def test_a_client_that_fails_says_why(tmp_path):

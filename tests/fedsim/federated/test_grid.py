@@ -93,6 +93,34 @@ def test_what_a_client_does_to_its_message_no_other_sees() -> None:
         assert dict(reply.content["seen"]) == {"list": [1, 2], "text": "sent"}
 
 
+def test_a_message_is_its_servers_own_also_where_it_is_sent_twice() -> None:
+    """Its metadata are another's for the client, who may set them, and its reply names what it replies to."""
+    app, found = ServerApp(), []
+
+    def meddle(message: Message, context: Context) -> Message:
+        reply = Message(RecordDict(), reply_to=message)
+        message.metadata.group_id, message.metadata.dst_node_id = "mine", 7
+        return reply
+
+    @app.main()
+    def main(grid: Grid, context: Context) -> None:
+        message = Message(RecordDict(), grid.get_node_ids()[0], "train", group_id="3")
+        numbers = grid.push_messages([message, message])
+        assert (message.metadata.group_id, message.metadata.dst_node_id) == ("3", grid.get_node_ids()[0])
+        found.extend((numbers, [m.metadata.reply_to_message_id for m in grid.pull_messages(numbers)]))
+
+    client = app_of(meddle)
+
+    def batched(asked):
+        return [client(message, context) for _, message, context in asked]
+
+    for options in ({}, {"batched": batched}):
+        found.clear()
+        run_inline(app, InlineGrid(client, 1, **options))
+        assert found[0] == found[1]
+        assert len(set(found[0])) == 2
+
+
 def test_a_context_is_its_clients_own_and_lasts() -> None:
     def count(message: Message, context: Context) -> Message:
         state = context.state.setdefault("state", MetricRecord({"calls": 0}))

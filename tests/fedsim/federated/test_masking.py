@@ -31,36 +31,42 @@ def counted(seed):
 def test_the_sum_is_exact_also_where_clients_drop_out(partitions, seed, data):
     secrets = cohort(partitions)
     own = {p: counted([seed, p]) for p in partitions}
-    sent = {p: masked(FORM.encode(own[p]), p, secrets[p]) for p in partitions}
+    alone = {p: bytes([p]) * 32 for p in partitions}
+    sent = {p: masked(FORM.encode(own[p]), p, alone[p], secrets[p]) for p in partitions}
     present = data.draw(st.sets(st.sampled_from(sorted(partitions)), min_size=1))
     absent = partitions - present
     total = sum((sent[p] for p in present), np.zeros((6, 4), np.uint64))
     revealed = {(p, q): secrets[p][q] for p in present for q in absent}
-    found = FORM.decode(unmasked(total, present, revealed))
+    told = {p: alone[p] for p in present}
+    found = FORM.decode(unmasked(total, told, revealed))
     expected = ClassStatistics.merged(own[p] for p in present)
     assert np.array_equal(found.classes, expected.classes)
     assert np.array_equal(found.counts, expected.counts)
     assert np.abs(found.sums - expected.sums).max() <= len(present) * 2.0**-25
     words = sum((FORM.encode(own[p]) for p in present), np.zeros((6, 4), np.uint64))
-    assert np.array_equal(unmasked(total, present, revealed), words)
+    assert np.array_equal(unmasked(total, told, revealed), words)
 
 
 def test_what_one_client_sends_is_noise():
     partitions = {0, 1}
     secrets = cohort(partitions)
     zeros = np.zeros((100, 10), np.uint64)
-    sent = masked(zeros, 0, secrets[0])
+    own = {p: Keys().own_secret(1) for p in partitions}
+    sent = masked(zeros, 0, own[0], secrets[0])
     bits = np.unpackbits(sent.view(np.uint8))
     assert abs(bits.mean() - 0.5) < 0.01
     assert len(np.unique(sent)) == sent.size
-    assert np.array_equal(sent + masked(zeros, 1, secrets[1]), zeros)
+    total = sent + masked(zeros, 1, own[1], secrets[1])
+    assert abs(np.unpackbits(total.view(np.uint8)).mean() - 0.5) < 0.01  # until the own secrets are told
+    assert np.array_equal(unmasked(total, own, {}), zeros)
 
 
 def test_a_lost_client_that_nobody_tells_of_is_noticed():
     secrets = cohort({0, 1, 2})
-    sent = [masked(FORM.encode(counted(p)), p, secrets[p]) for p in (0, 1)]
+    own = {p: bytes([p]) * 32 for p in (0, 1)}
+    sent = [masked(FORM.encode(counted(p)), p, own[p], secrets[p]) for p in (0, 1)]
     with pytest.raises(StatisticsError, match="the masks did not cancel"):
-        FORM.decode(unmasked(sent[0] + sent[1], {0, 1}, {}))
+        FORM.decode(unmasked(sent[0] + sent[1], own, {}))
 
 
 @given(st.integers(0, 1000))
@@ -85,6 +91,8 @@ def test_two_clients_agree_and_no_third_nor_other_round_does():
     assert one.secret(other.public, 1) != one.secret(third.public, 1)
     assert one.secret(other.public, 1) != one.secret(other.public, 2)
     assert Keys(one.private).public == one.public
+    assert Keys(one.private).own_secret(1) == one.own_secret(1)
+    assert len({one.own_secret(1), one.own_secret(2), other.own_secret(1), one.private}) == 4
     with pytest.raises(FederationError, match="a public key that is none"):
         one.secret(b"short", 1)
     with pytest.raises(FederationError, match="a public key that is none"):
@@ -100,7 +108,7 @@ def test_secrets_that_were_not_asked_for():
     total = np.zeros((2, 2), np.uint64)
     for pair in ((0, 1), (5, 2)):
         with pytest.raises(FederationError, match="is none that was asked for"):
-            unmasked(total, {0, 1}, {pair: bytes(32)})
+            unmasked(total, {0: bytes(32), 1: bytes(32)}, {pair: bytes(32)})
 
 
 @pytest.mark.parametrize(

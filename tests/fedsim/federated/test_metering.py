@@ -138,8 +138,8 @@ def test_masking_has_messages_of_its_own():
     method = Masked(Reconnaissance(pretraining=Pretraining(epochs=1)))
     events, strategy = metered(site, method, 1)
     assert strategy.records[0].merged == (0, 1, 2)
-    assert {e.payload_bytes for e in of(events, "masking-up")} == {32}
-    assert len(of(events, "masking-down")) == 3
+    assert {e.payload_bytes for e in of(events, "masking-up")} == {32}  # a key, then the own secret
+    assert len(of(events, "masking-down")) == len(of(events, "masking-up")) == 6
     assert {e.payload_bytes for e in of(events, "up")} == {8 * 10 * (1 + site.dimension)}
 
 
@@ -184,6 +184,26 @@ def test_a_client_that_fails_is_in_the_ledger_with_its_reason():
     )
     assert "out of luck" in failed.detail
     assert strategy.records[0].merged == (0, 2)
+
+
+def test_a_reply_that_is_lost_on_its_way_has_no_bytes():
+    site, lost = dealt(clients=4), {1: {2}, 2: set()}
+    method = FedAvg(FAST)
+    events, _ = metered(site, method, 2, meter=Meter("run", "row", site.dimension, lost=lost.__getitem__))
+    assert [e.client for e in of(events, "up", 1)] == ["device-0", "device-1", "device-3"]
+    assert len(of(events, "up", 2)) == len(of(events, "step", 1)) == len(of(events, "down", 1)) == 4
+
+
+def test_a_reply_without_a_packet_and_one_too_many_end_nothing():
+    meter = Meter("run", "row", 8, here=False)
+    content = Packet().content()
+    content[ROUND] = ConfigRecord({"number": 1})
+    with _server():
+        message = Message(content, 1, MessageType.TRAIN)
+    reply = Message(RecordDict({"packet": MetricRecord({"loss": 1.0})}), reply_to=meter.sent(0, message))
+    assert meter.received(0, meter.received(0, reply)) is reply
+    (up,) = of(meter.take(), "up")
+    assert up.payload_bytes == 0 < up.frame_bytes
 
 
 def test_times_of_clients_that_train_at_once_add_up_to_the_time_that_passed(monkeypatch):

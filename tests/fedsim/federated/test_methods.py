@@ -5,6 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from flwr.serverapp import ServerApp
+from torch import nn
 
 from edge.prototypes import ClassStatistics
 from fedsim.errors import FederationError
@@ -12,10 +13,14 @@ from fedsim.federated import method as methods
 from fedsim.federated.clients import client_app
 from fedsim.federated.cohorts import Cohorts
 from fedsim.federated.grid import InlineGrid, run_inline
-from fedsim.federated.local import LocalTraining
-from fedsim.federated.method import State
-from fedsim.federated.site import NetworkPlan, Site
+from fedsim.federated.local import LocalTraining, cross_entropy
+from fedsim.federated.method import Client, State
+from fedsim.federated.methods.fedproto import pulled_to
+from fedsim.federated.methods.fedtgp import FedTGP
+from fedsim.federated.networks import PrototypeNetwork
+from fedsim.federated.site import NetworkPlan, Site, features_of
 from fedsim.federated.strategy import MethodStrategy
+from fedsim.training.loop import Images
 
 from .conftest import dealt
 
@@ -124,8 +129,6 @@ def test_anchors_move_by_the_decay_and_only_where_something_was_seen(site):
 
 
 def test_the_loss_of_fedsa_term_by_term(site):
-    from fedsim.federated.method import Client
-
     client = Client(0, 1, site.shares[0].rounds[0][:8], {})
     images = site.images[torch.from_numpy(client.indices)].float() / 255
     labels = site.labels[torch.from_numpy(client.indices)]
@@ -152,6 +155,45 @@ def test_the_loss_of_fedsa_term_by_term(site):
     }
     for term, extra in expected.items():
         assert values[term] == pytest.approx(float((plain + extra).detach()), rel=1e-4), term
+
+
+def test_the_pull_is_the_mean_over_all_samples_of_a_batch():
+    """One without a prototype has nothing to be pulled to, and takes nothing from what the others get."""
+    known = ClassStatistics.of(np.full((1, 4), 2.0), [1])
+    features = torch.zeros(4, 4, requires_grad=True)
+    found = pulled_to(known, 3)(features, torch.tensor([1, 1, 0, 2]))
+    assert float(found.detach()) == pytest.approx((4 + 4 + 0 + 0) / 4)
+    found.backward()
+    assert (features.grad[:2] < 0).all()
+    assert (features.grad[2:] == 0).all()
+
+
+def test_fedtgp_says_its_prototypes_behind_the_training(site):
+    """As its public code: in evaluation mode, of the network that predicts."""
+    method = made("fedtgp", bits=64)
+    client = Client(0, 1, site.shares[0].rounds[0], {})
+    packet = method.step(site, client, method.down(site, method.start(site)))
+    network = method.network(site, client)
+    features = features_of(network, site.images[torch.from_numpy(client.indices)]).numpy()
+    expected = ClassStatistics.of(features, site.dataset.y_train[client.indices])
+    assert np.allclose(method.receive(site, packet).sums, expected.sums)
+
+
+def test_the_gap_of_fedtgp_is_that_of_the_mean_that_is_asked_for(site, monkeypatch):
+    margins = []
+    monkeypatch.setattr(
+        FedTGP, "_train", lambda self, t, points, owners, margin, seed: margins.append(margin)
+    )
+    ones = np.ones((1, site.dimension))
+    updates = [
+        (0, ClassStatistics.of(np.concatenate([0 * ones, 4 * ones]), [0, 1])),
+        (1, ClassStatistics.of(np.repeat(8 * ones, 3, 0), [1, 1, 1])),
+    ]
+    for weighting in ("uniform", "count"):
+        method = made("fedtgp", weighting=weighting, threshold=1000.0)
+        method.merge(site, method.start(site), updates)
+    length = site.dimension**0.5
+    assert margins == pytest.approx([6 * length, 7 * length])
 
 
 def test_trained_prototypes_lie_nearer_to_their_own_than_to_others(site):
@@ -182,6 +224,53 @@ def test_clients_of_different_backbones_share_one_prototype_space():
         made("fedavg").start(mixed)
     with pytest.raises(FederationError, match="different prototype dimensions"):
         Site(site.dataset, shares, [plans[0], NetworkPlan("digits-cnn", dimension=13)])
+
+
+SPLIT = [
+    NetworkPlan(
+        "digits-cnn",
+        {"widths": [4, 8, 8]},
+        12,
+        cut="stage2",
+        bottleneck={"name": "factorized", "channels": 4, "beta": 1e-4},
+    ),
+    NetworkPlan("digits-cnn", {"widths": [8, 8, 16]}, 12, cut="stage1", bottleneck={"name": "float16"}),
+    NetworkPlan("digits-cnn", {"widths": [4, 8, 16]}, 12),
+]
+
+
+@pytest.mark.parametrize("name", ["fedproto", "fedsa", "fedtgp", "local"])
+def test_clients_of_different_bottlenecks_share_one_prototype_space(name):
+    few = dealt(clients=3)
+    shares = [type(share)(share.rounds, share.test, number) for number, share in enumerate(few.shares)]
+    mixed = Site(few.dataset, shares, SPLIT)
+    strategy = run(mixed, made(name), rounds=3)
+    assert accuracy(strategy, "head", "all", "global") > 0.35
+    assert {len(results) > 0 for results in strategy.records[-1].results.values()} == {True}
+    torch.manual_seed(99)  # noise of a bottleneck is the client's, and nobody else's
+    again = run(Site(few.dataset, shares, SPLIT), made(name), rounds=3)
+    assert again.records == strategy.records
+    assert again.state.to_bytes() == strategy.state.to_bytes()
+
+
+def test_what_layers_draw_comes_of_the_clients_seed():
+    """Dropout would otherwise be another one on every engine, and behind every checkpoint."""
+
+    class Dropping(PrototypeNetwork):
+        def __init__(self):
+            encoder = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.ReLU(), nn.Dropout(0.5))
+            super().__init__(encoder, 8, 10)
+
+    digits = dealt(clients=2).dataset
+    samples = Images(torch.from_numpy(digits.x_train[:32]), torch.from_numpy(digits.y_train[:32]))
+    sums = []
+    for state in (1, 2):
+        torch.manual_seed(0)
+        network = Dropping()
+        torch.manual_seed(state)
+        drawn = torch.Generator().manual_seed(5)
+        sums.append(TRAINING.run(network, samples, cross_entropy, drawn).sums)
+    assert np.array_equal(*sums)
 
 
 @pytest.mark.parametrize("name", TRAINED)

@@ -118,7 +118,8 @@ def test_a_training_that_gets_no_better_ends(site, shown):
 def test_the_display_is_told(site, capsys):
     from rich.console import Console
 
-    replace(QUICK, episodes=2).trained(site, Display(Console(force_terminal=False), every_s=0))
+    shown = Display(Console(force_terminal=False), every_s=0)
+    replace(QUICK, episodes=2).trained(replace(site, display=shown))
     out = capsys.readouterr().out
     assert "training the embedding 2/2" in out
     assert "loss" in out

@@ -13,11 +13,13 @@ from rich.console import Console
 from fedsim import runner
 from fedsim.errors import DataError, FederationError
 from fedsim.federated.checkpoint import FederationCheckpoint
+from fedsim.federated.metering import NO_SOCKET, NOT_READ
 from fedsim.federated.method import State
 from fedsim.federated.methods.local import Local
-from fedsim.federated.runner import specs_of
+from fedsim.federated.runner import federate, specs_of
 from fedsim.measure.ledger import read_parquet
 from fedsim.measure.schema import Summary, json_schema
+from fedsim.progress import Display
 from fedsim.scenario import FederatedScenario, Scenario
 
 FAST = {"batch_size": 64, "learning_rate": 0.05}
@@ -126,13 +128,14 @@ def test_what_is_printed(finished) -> None:
     _, _, said = finished
     assert "tiny: accuracy in % behind the last round" in said
     assert "tiny: bytes of all clients in a round" in said
+    assert f"Note: wire bytes are unavailable; {NO_SOCKET}." in said
     for row in ("local", "fedavg", "fedproto-5-bit"):
         assert any(line.startswith(row) for line in said.splitlines())
 
 
 def test_killed_anywhere_it_goes_on_to_the_same(finished, tmp_path: Path, monkeypatch) -> None:
     whole, summary, _ = finished
-    out, left = tmp_path / "tiny", iter([True] * 4 + [False])  # dies in the second method's second round
+    out, left = tmp_path / "tiny", iter([True] * 6 + [False])  # dies in the second method's second round
     real = FederationCheckpoint.save
 
     def save(self, *arguments) -> None:
@@ -209,11 +212,31 @@ def test_missions_say_how_many_rounds_there_are(tmp_path: Path) -> None:
     assert federation.base_samples > 0
     assert plain.bytes.setup.messages == 3
     assert plain.bytes.masking.messages == 0
-    assert private.bytes.masking.messages == 6
+    assert private.bytes.masking.messages == 12  # keys and secrets, up and down
     assert plain.privacy is None
     assert (private.privacy.level, private.privacy.releases) == ("sample", 1)
     assert 3 < private.privacy.epsilon < 8  # one Gaussian query of multiplier 1 at delta 1e-5
     assert "private: epsilon " in said
+
+
+def test_what_the_server_does_ahead_of_the_first_round_is_shown(tmp_path: Path) -> None:
+    growing = {
+        **TINY,
+        "data": {"name": "digits"},
+        "federation": {
+            "missions": {"base": 5, "classes": 2, "shots": 20},
+            "rounds": 1,
+            "methods": [{"name": "reconnaissance", "pretraining": {"epochs": 2}}],
+        },
+    }
+    said = io.StringIO()
+    display = Display(Console(file=said, width=140), every_s=0.0)
+    scenario = FederatedScenario.model_validate(growing)
+    with display.live():
+        federate(scenario, "growing", tmp_path / "checkpoints", display)
+    lines = [line.split("  ")[0].strip() for line in said.getvalue().splitlines()]
+    assert lines.index("training the embedding 1/2") < lines.index("training the embedding 2/2")
+    assert lines.index("training the embedding 2/2") < lines.index("reconnaissance 1/1")
 
 
 def test_a_split_network_and_a_federation_stand_in_one_run_folder(tmp_path: Path) -> None:
@@ -270,6 +293,18 @@ def test_rejected_replies_are_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("tls", [True, False])
+def test_a_scenario_says_whether_what_passes_is_encrypted(tmp_path: Path, tls: bool) -> None:
+    one = {"rounds": 1, "methods": [{"name": "local", "training": FAST}]} | ({} if tls else {"tls": False})
+    scenario = FederatedScenario.model_validate(
+        {**TINY, "fleet": [{"count": 1}], "federation": one, "engine": "deployment"}
+    )
+    federate(scenario, "one", tmp_path, Display(quiet=True))
+    served = (tmp_path / "federation-local" / "logs" / "superlink.log").read_text()
+    assert ("https://127.0.0.1" if tls else "http://127.0.0.1") in served
+
+
+@pytest.mark.slow
 def test_on_superlink_and_supernodes_the_same_word_by_word(tmp_path: Path) -> None:
     methods = [{"name": "fedproto", "training": FAST}]
     scenario = {**TINY, "fleet": [{"count": 3}], "federation": {"rounds": 2, "methods": methods}}
@@ -289,7 +324,13 @@ def test_on_superlink_and_supernodes_the_same_word_by_word(tmp_path: Path) -> No
     one, other = (state.statistics["prototypes"] for state in states)
     assert np.array_equal(one.counts, other.counts)
     assert np.abs(one.sums - other.sums).max() < 1e-3
-    assert here.federation.rows[0].bytes is not None
-    assert there.federation.rows[0].bytes is None
-    assert there.federation.provenance.payload == "unavailable"
-    assert "unavailable" in said
+    one, other = (found.federation.rows[0] for found in (here, there))
+    assert other.bytes == one.bytes
+    assert other.bytes.up.wire_bytes is None
+    assert one.rounds[0].step_s > 0
+    assert other.rounds[0].step_s is None
+    provenance = there.federation.provenance
+    assert (provenance.payload, provenance.frame, provenance.wire) == ("measured", "measured", "unavailable")
+    assert f"Note: wire bytes are unavailable; {NOT_READ}." in said
+    events = read_parquet(tmp_path / "there" / "ledger.parquet").to_pylist()
+    assert {(event["run"], event["method"]) for event in events} == {("there", "fedproto")}

@@ -303,6 +303,8 @@ FUZZED = small()
         ({"prototypes/all/personal": [1, 100_000]}, "100000 samples, there are"),
         ({"prototypes/all/global": [5, 4]}, "has 5 right of 4"),
         ({"\x1b[2J/all/global": [1, 2]}, r"a result of a predictor called ' ?\[2J'"),
+        ({f"{'a' * 65}/all/global": [1, 2]}, "a result of a predictor called 'aaa"),
+        ({f"p{n}/all/global": [1, 2] for n in range(65)}, "65 results, allowed are at most 64"),
         ({"nothing": 1}, "a result called 'nothing'"),
         (None, "a reply without results"),
     ],

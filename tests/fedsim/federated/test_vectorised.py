@@ -1,6 +1,7 @@
 """Many small models trained at once come to what each comes to by itself."""
 
 from collections import OrderedDict
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from fedsim.federated.clients import client_app, give_back, kept_by
 from fedsim.federated.cohorts import Cohorts
 from fedsim.federated.grid import InlineGrid, run_inline
 from fedsim.federated.local import LocalTraining, cross_entropy
+from fedsim.federated.methods.local import Local
 from fedsim.federated.networks import PrototypeNetwork, prototype_network
 from fedsim.federated.personal import values_codec
 from fedsim.federated.site import parameters_of
@@ -264,3 +266,60 @@ def test_a_client_that_fails_is_named_and_the_others_are_trained(kept, reason, t
     for partition in (0, 2, 3):
         found, other = (codec.decode(kept_by(one)[partition]["model"]) for one in (grid, alone))
         assert all(np.abs(found[k].astype(float) - v.astype(float)).max() < 1e-5 for k, v in other.items())
+
+
+@dataclass(frozen=True)
+class Faulty(Local):
+    """A method whose client 1 fails as only a mistake in its code would let it, behind what it keeps."""
+
+    where: str = "begin"
+
+    def begin(self, site, client, packet):
+        if (client.partition, self.where) == (1, "begin"):
+            raise TypeError("a mistake")
+        return super().begin(site, client, packet)
+
+    def finish(self, site, client, task, statistics):
+        packet = super().finish(site, client, task, statistics)
+        if (client.partition, self.where) == (1, "finish"):
+            raise ArithmeticError("a mistake")
+        return packet
+
+
+@pytest.mark.parametrize("where", ["begin", "finish"])
+def test_whatever_a_client_fails_with_the_others_go_on(where, watched):
+    site = dealt(clients=4)
+    method = Faulty(training=TRAINING, where=where)
+    strategy, grid = run(site, method, batched=True, rounds=1, strict=False)
+    alone, other = run(site, method, batched=False, rounds=1, strict=False)
+    assert strategy.records[0].merged == alone.records[0].merged == (0, 2, 3)
+    assert strategy.records[0].rejected == alone.records[0].rejected
+    assert "a mistake" in strategy.records[0].rejected[0].reason
+    found, expected = kept_by(grid), kept_by(other)
+    assert found.keys() == expected.keys()
+    codec = values_codec(site, 0)
+    for partition, kept in expected.items():  # client 1's own training is not done twice over
+        one, two = codec.decode(found[partition]["model"]), codec.decode(kept["model"])
+        assert all(np.abs(one[k].astype(float) - v.astype(float)).max() < 1e-5 for k, v in two.items())
+
+
+def test_clients_of_other_options_are_not_trained_as_one(watched):
+    site = dealt(clients=4)
+    slow, fast = (Local(training=LocalTraining(batch_size=20, learning_rate=rate)) for rate in (0.01, 0.1))
+
+    def provide(context):
+        return site, fast if context.node_config["partition-id"] % 2 else slow
+
+    rounds = []
+    for batched in (train_batched(provide), None):
+        grid = InlineGrid(client_app(provide), 4, strict=True, batched=batched)
+        strategy = MethodStrategy(site, slow, Cohorts(4, 4, 0), 1)
+        app = ServerApp()
+        app.main()(lambda grid, context, strategy=strategy: strategy.run(grid))
+        run_inline(app, grid)
+        rounds.append(kept_by(grid))
+    assert watched[0] == [2, 2]
+    codec = values_codec(site, 0)
+    for partition, kept in rounds[1].items():
+        one, two = codec.decode(rounds[0][partition]["model"]), codec.decode(kept["model"])
+        assert all(np.abs(one[k].astype(float) - v.astype(float)).max() < 1e-5 for k, v in two.items())

@@ -1,15 +1,28 @@
 """A described run on the grid in this process."""
 
+from pathlib import Path
+
 import pytest
 
 from fedsim.errors import ClientError, FederationError
+from fedsim.federated.checkpoint import FederationCheckpoint, Kept
 from fedsim.federated.engines import inline
+from fedsim.federated.pretraining import Pretraining
 
-from .runs import assert_same, growing
+from .runs import assert_same, growing, personal
 
 
 class Killed(BaseException):
     pass
+
+
+def kept_in(folder: Path):
+    checkpoint = FederationCheckpoint(folder, "run")
+
+    def keep(now: Kept) -> None:
+        checkpoint.save(now.rounds, now.state, now.records, now.informed, now.clients)
+
+    return keep
 
 
 def die_in(number: int):
@@ -22,27 +35,36 @@ def die_in(number: int):
 
 
 def test_a_run_that_is_killed_goes_on(tmp_path):
-    spec, folder = growing(rounds=3), tmp_path / "checkpoint"
-    rounds: list[int] = []
-    whole = inline.run(spec, report=rounds.append)
-    assert rounds == [1, 2, 3]
+    spec = growing(rounds=3)
+    runs: list[Kept] = []
+    whole = inline.run(spec, keep=runs.append)
+    assert [one.rounds for one in runs] == [0, 1, 2, 3]
+    assert [len(one.records) for one in runs] == [0, 1, 2, 3]
     with pytest.raises(Killed):
-        inline.run(spec, checkpoint=folder, sent=die_in(2))
-    rounds.clear()
-    outcome = inline.run(spec, checkpoint=folder, report=rounds.append)
-    assert rounds == [1, 2, 3]
+        inline.run(spec, keep=kept_in(tmp_path), sent=die_in(2))
+    runs.clear()
+    outcome = inline.run(spec, kept=FederationCheckpoint(tmp_path, "run").load(), keep=runs.append)
+    assert [one.rounds for one in runs] == [2, 3]
     assert outcome.state.to_bytes() == whole.state.to_bytes()
     assert outcome.records == whole.records
     assert_same(outcome, whole)
-    assert not folder.exists()
 
 
-def test_the_checkpoint_of_another_run_is_no_use(tmp_path):
+def test_what_is_trained_ahead_of_the_first_round_is_not_trained_again(tmp_path, monkeypatch):
+    spec = growing()
+    whole = inline.run(spec)
     with pytest.raises(Killed):
-        inline.run(growing(seed=1), checkpoint=tmp_path / "kept", sent=die_in(2))
-    rounds: list[int] = []
-    inline.run(growing(rounds=1, seed=2), checkpoint=tmp_path / "kept", report=rounds.append)
-    assert rounds == [1]
+        inline.run(spec, keep=kept_in(tmp_path), sent=die_in(1))
+    kept = FederationCheckpoint(tmp_path, "run").load()
+    assert kept.rounds == 0
+    with monkeypatch.context() as idle:
+        idle.setattr(Pretraining, "trained", None)
+        assert inline.run(spec, kept=kept).state.to_bytes() == whole.state.to_bytes()
+
+
+def test_clients_that_train_at_once_come_to_the_same():
+    spec = personal(clients=3)
+    assert_same(inline.run(spec), inline.run(spec, at_once=True))
 
 
 def test_clients_that_all_fail_fail_the_run():

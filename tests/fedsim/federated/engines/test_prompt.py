@@ -10,6 +10,7 @@ from flwr.serverapp import ServerApp
 
 from fedsim.federated.engines.prompt import PromptGrid
 from fedsim.federated.grid import InlineGrid, run_inline
+from fedsim.federated.metering import NOT_READ, Meter
 
 app = ClientApp()
 
@@ -42,15 +43,18 @@ class SlowGrid(InlineGrid):
         return []
 
 
-def asked(grid: SlowGrid, timeout: float | None, partitions: Iterable[int]) -> list[int]:
+def asked(
+    grid: SlowGrid, timeout: float | None, partitions: Iterable[int], meter: Meter | None = None
+) -> list[int]:
     found: list[int] = []
     server = ServerApp()
 
     @server.main()
     def main(slow, context):
-        nodes = list(PromptGrid(slow).get_node_ids())
+        prompt = PromptGrid(slow, meter)
+        nodes = list(prompt.get_node_ids())
         messages = (Message(RecordDict(), nodes[p], "query") for p in partitions)
-        replies = PromptGrid(slow).send_and_receive(messages, timeout=timeout)
+        replies = prompt.send_and_receive(messages, timeout=timeout)
         found.extend(reply.content["hello"]["partition"] for reply in replies)
 
     run_inline(server, grid)
@@ -71,6 +75,17 @@ def test_who_does_not_reply_in_time_is_not_waited_for(gone):
     assert asked(grid, 1.5, range(3)) == [p for p in range(3) if p != gone]
     assert time.monotonic() - begun >= 1.5
     assert grid.looks > 3
+
+
+def test_all_that_passes_is_priced():
+    meter = Meter("run", "row", 8, here=False)
+    assert asked(SlowGrid(3), None, range(3), meter) == [0, 1, 2]
+    events = meter.take()
+    assert sorted((e.stage, e.client) for e in events) == [
+        (stage, f"device-{partition}") for stage in ("hello-down", "hello-up") for partition in range(3)
+    ]
+    assert {(e.payload_bytes, e.wire_bytes, e.detail) for e in events} == {(0, None, NOT_READ)}
+    assert all(e.frame_bytes > 0 for e in events if e.stage == "hello-up")
 
 
 def test_nothing_to_send_is_nothing_to_wait_for():

@@ -72,13 +72,21 @@ def test_wire_bytes_are_known_only_where_all_are() -> None:
     part = federation([*events, message("up", 2, payload=20, frame=25)])
     assert part.rows[0].bytes.up.wire_bytes is None
     assert part.provenance.wire == "unavailable"
+    untold = dataclasses.replace(message("up", 2, payload=20, frame=25), detail="the socket is not ours")
+    failed = dataclasses.replace(untold, outcome="failed", detail="out of luck")
+    assert federation([failed, untold]).provenance.detail == "the socket is not ours"
 
 
 def test_what_nobody_counted_is_no_zero() -> None:
     found = federation([])
     assert found.rows[0].bytes is None
     assert {found.provenance.ideal, found.provenance.payload, found.provenance.frame} == {"unavailable"}
-    assert "nobody counts" in found.provenance.detail
+    assert "nobody counted" in found.provenance.detail
+    console, said = console_of(140)
+    print_federation(found, "small", console)
+    rows = [line for line in said().splitlines() if line.startswith("m ") and "75.0" not in line]
+    cells = [cell for row in rows for cell in row.split()[1:]]
+    assert cells == ["unavailable"] * 16  # four kinds of messages at four levels
 
 
 def test_rejections_late_replies_and_void_rounds_are_told() -> None:
