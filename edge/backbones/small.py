@@ -1,4 +1,4 @@
-"""Small convolutional networks: for digits, and the embedding of Prototypical Networks."""
+"""Small convolutional networks: for digits, of federated averaging, and of Prototypical Networks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import nn
 from edge.backbones.normalise import Normalise
 from edge.backbones.registry import register
 
-__all__ = ["digits_cnn", "protonet_conv4"]
+__all__ = ["digits_cnn", "fedavg_cnn", "protonet_conv4"]
 
 
 @register("digits-cnn")
@@ -58,6 +58,68 @@ def _stage(inputs: int, outputs: int, stride: int) -> nn.Sequential:
             conv2=nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False),
             bn2=nn.BatchNorm2d(outputs),
             relu2=nn.ReLU(),
+        )
+    )
+
+
+@register("fedavg-cnn")
+def fedavg_cnn(
+    classes: int = 10,
+    *,
+    widths: Sequence[int] = (32, 64),
+    features: int = 512,
+    channels: int = 1,
+    size: int = 28,
+    mean: Sequence[float] = (0.0,),
+    std: Sequence[float] = (1.0,),
+) -> nn.Module:
+    """The network that federated averaging was first shown with, and most of its successors since.
+
+    McMahan et al.: "Communication-Efficient Learning of Deep Networks from Decentralized Data", AISTATS
+    2017: two blocks of 5x5 convolution, ReLU and 2x2 max pooling, then a hidden layer; 1,663,370 parameters
+    for MNIST. No batch normalisation, whose statistics differ from client to client.
+
+    ::
+
+        normalise -> block1 [size / 2] -> block2 [size / 4] -> hidden [features] -> classifier
+
+    Args:
+        classes: length of the logits.
+        widths: channels of the two blocks.
+        features: of the hidden layer, which are not negative.
+        channels: channels of the image.
+        size: side of the image, at least 4.
+        mean: of each channel; one value serves all.
+        std: of each channel; one value serves all.
+    """
+    if len(widths) != 2:
+        raise ValueError(f"fedavg-cnn: widths has to name the channels of two blocks, got {list(widths)}")
+    if size < 4:
+        raise ValueError(f"fedavg-cnn: size is {size}, the two poolings need at least 4")
+    first, second = widths
+    return nn.Sequential(
+        OrderedDict(
+            normalise=Normalise(mean, std),
+            block1=_pooled(channels, first),
+            block2=_pooled(first, second),
+            hidden=nn.Sequential(
+                OrderedDict(
+                    flatten=nn.Flatten(),
+                    linear=nn.Linear(second * (size // 4) ** 2, features),
+                    relu=nn.ReLU(),
+                )
+            ),
+            classifier=nn.Linear(features, classes),
+        )
+    )
+
+
+def _pooled(inputs: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(
+        OrderedDict(
+            conv=nn.Conv2d(inputs, outputs, 5, padding=2),
+            relu=nn.ReLU(),
+            pool=nn.MaxPool2d(2),
         )
     )
 

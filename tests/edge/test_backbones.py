@@ -11,6 +11,7 @@ from edge.split import cut, parameters_of
 
 SHAPES = {
     "digits-cnn": (1, 8, 8),
+    "fedavg-cnn": (1, 28, 28),
     "protonet-conv4": (1, 28, 28),
     "resnet-cifar": (3, 32, 32),
     "resnet18-32": (3, 32, 32),
@@ -34,6 +35,7 @@ def test_takes_images_and_returns_logits(name):
 @pytest.mark.parametrize(
     ("name", "arguments", "parameters"),
     [
+        ("fedavg-cnn", {}, 1_663_370),  # McMahan et al. 2017, MNIST
         ("protonet-conv4", {}, 111_936),  # Snell et al. 2017, one input channel
         ("resnet18-32", {}, 11_173_962),  # the customary CIFAR ResNet-18
         ("digits-cnn", {"widths": [4, 4, 4], "classes": 2}, 1 * 36 + 5 * 144 + 6 * 8 + 4 * 4 * 2 + 2),
@@ -88,6 +90,21 @@ def test_unknown_argument_names_the_network_and_its_arguments():
 def test_argument_with_a_wrong_value(arguments):
     with pytest.raises(ValueError, match=r"three stages|as many means"):
         backbones.create("digits-cnn", **arguments)
+
+
+def test_features_of_the_network_of_federated_averaging_are_not_negative():
+    network = backbones.create("fedavg-cnn", widths=(3, 5), features=7, size=8).eval()
+    features = cut(network, "hidden")[0](torch.rand(4, 1, 8, 8))
+    assert features.shape == (4, 7)
+    assert features.min() == 0 < features.max()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"), [({"widths": (8, 8, 8)}, "two blocks"), ({"size": 3}, "at least 4")]
+)
+def test_argument_of_the_network_of_federated_averaging_with_a_wrong_value(arguments, said):
+    with pytest.raises(ValueError, match=said):
+        backbones.create("fedavg-cnn", **arguments)
 
 
 def test_images_too_small_for_protonet():

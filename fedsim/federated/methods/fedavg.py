@@ -17,6 +17,7 @@ from fedsim.federated.method import Client, Predictor, State, register
 from fedsim.federated.packet import Packet
 from fedsim.federated.personal import load_values, samples_of, values_codec
 from fedsim.federated.predictors import by_head
+from fedsim.federated.pretraining import Pretraining
 from fedsim.federated.site import Site, parameters_of
 
 __all__ = ["FedAvg", "weighted_mean"]
@@ -35,16 +36,23 @@ class FedAvg(TrainedLocally):
 
     Args:
         training: of a client in a round.
+        pretraining: how the server trains the first weights on its base samples; None for untrained ones.
     """
 
     training: LocalTraining = field(default_factory=LocalTraining)
+    pretraining: Pretraining | None = None
     together: ClassVar[bool] = True
 
     def start(self, site: Site) -> State:
-        """The first weights."""
+        """The first weights, or what the server makes of them."""
         if len(site.networks) > 1:
             raise FederationError("fedavg needs one network for all clients; they have several")
-        values: bytes = site.first(0, lambda network: values_codec(site, 0).encode(parameters_of(network)))
+        codec = values_codec(site, 0)
+        values: bytes
+        if self.pretraining is None:
+            values = site.first(0, lambda network: codec.encode(parameters_of(network)))
+        else:
+            values = codec.encode(parameters_of(self.pretraining.trained(site)))
         return State({_MODEL: np.frombuffer(values, np.uint8)})
 
     def down(self, site: Site, state: State) -> Packet:
