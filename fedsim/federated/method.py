@@ -23,6 +23,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field, is_dataclass
 from functools import reduce
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -156,6 +157,15 @@ class FederatedMethod(ABC):
             site: of the run.
             client: with what it keeps.
             packet: of :meth:`shared`.
+        """
+
+    def publish(self, site: Site, state: State, folder: Path) -> None:  # noqa: B027  not every method has any
+        """Write what is of use without a federation, behind every round. Nothing, by default.
+
+        Args:
+            site: of the run.
+            state: behind the round.
+            folder: for it, with what an earlier round has left; it need not exist.
         """
 
 

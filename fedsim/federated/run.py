@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from pathlib import Path
 
@@ -66,6 +67,8 @@ def write_federation(federated: Federated, name: str, work: Path) -> Federation:
     states.mkdir()
     for row, state in federated.states.items():
         (states / f"{row}.safetensors").write_bytes(state.to_bytes())
+    for row, folder in federated.published.items():
+        shutil.copytree(folder, work / "bundles" / row)
     plot_federation(part, name, work / "federation.png")
     plot_partition(federated.site, name, work / "partition.png")
     return part

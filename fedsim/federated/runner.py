@@ -51,6 +51,7 @@ class Federated:
         rounds: of every method.
         runs: of the methods, in the order of the scenario.
         states: what the server knew at the end, by row.
+        published: folders of what is of use without the federation, by row, of the methods that have any.
         events: of the ledger.
         digest: of the data.
     """
@@ -59,6 +60,7 @@ class Federated:
     rounds: int
     runs: Sequence[MethodRun]
     states: Mapping[str, State]
+    published: Mapping[str, Path]
     events: Sequence[Event]
     digest: str
 
@@ -140,6 +142,7 @@ def federate(
     digest = digest_of(found.x_train, found.y_train, found.x_test, found.y_test)
     runs: list[MethodRun] = []
     states: dict[str, State] = {}
+    published: dict[str, Path] = {}
     events: list[Event] = []
     engine = scenario.engine if isinstance(scenario, FederatedScenario) else INPROCESS
     for row, spec in specs.items():
@@ -147,12 +150,16 @@ def federate(
         if engine == INPROCESS:
             outcome = work.carry_out(site)
         else:
-            outcome = work.carried_out_by(engine, **({"tls": federation.tls} if engine == DEPLOYMENT else {}))
+            outcome = work.carried_out_by(
+                engine, site, **({"tls": federation.tls} if engine == DEPLOYMENT else {})
+            )
         loss = _privacy_loss(site, spec.federated_method(), outcome.records, federation.delta)
         runs.append(MethodRun(row, spec.method, outcome.records, loss, outcome.troubles))
         states[row] = outcome.state
+        if work.published.exists():
+            published[row] = work.published
         events += outcome.events
-    return Federated(site, rounds, runs, states, events, digest)
+    return Federated(site, rounds, runs, states, published, events, digest)
 
 
 def _missions(site: Site) -> int:
@@ -174,10 +181,16 @@ class _Work:
         self._folder = checkpoints / f"federation-{row}"
         self._display = display
 
+    @property
+    def published(self) -> Path:
+        """The folder of what is of use without the federation."""
+        return self._folder / "published"
+
     def carry_out(self, site: Site) -> Outcome:
         """All rounds that are left in this process, and what came of them and of those before."""
         # Every method has networks of its own: what one makes of them is nothing to the next.
         site = replace(site, display=self._display, _made={})
+        method = self._spec.federated_method()
         checkpoint = FederationCheckpoint(self._folder / "rounds", self._identity(site))
         kept = checkpoint.load()
         done = 0 if kept is None else kept.rounds
@@ -191,6 +204,7 @@ class _Work:
 
             def keep(now: Kept) -> None:
                 journal.append(meter.take())  # ahead of the checkpoint, which decides what counts
+                method.publish(site, now.state, self.published)
                 checkpoint.save(now.rounds, now.state, now.records, now.informed, now.clients)
                 if now.records:
                     task.advance(_figures(now.records[-1]))
@@ -207,7 +221,7 @@ class _Work:
             )
         return replace(outcome, events=journal.events())
 
-    def carried_out_by(self, engine: str, **options: Any) -> Outcome:
+    def carried_out_by(self, engine: str, site: Site, **options: Any) -> Outcome:
         """All rounds on another engine, which has processes of its own. What it leaves behind is no use."""
         shutil.rmtree(self._folder, ignore_errors=True)
         module = importlib.import_module(FEDERATED_ENGINES[engine].module)
@@ -215,6 +229,7 @@ class _Work:
             self._folder.mkdir(parents=True)
         with self._display.task(f"{self._row} ({engine})", self._spec.rounds) as task:
             outcome: Outcome = module.run(self._spec, self._folder, report=task.reach, **options)
+        self._spec.federated_method().publish(replace(site, _made={}), outcome.state, self.published)
         events = [replace(event, run=self._run, method=self._row) for event in outcome.events]
         return replace(outcome, events=events)
 

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -114,6 +115,10 @@ class Masked(FederatedMethod):
     def predictors(self, site: Site, client: Client, packet: Packet) -> Mapping[str, Predictor]:
         """As the method."""
         return self.method.predictors(site, client, packet)
+
+    def publish(self, site: Site, state: State, folder: Path) -> None:
+        """As the method."""
+        self.method.publish(site, state, folder)
 
     # --- a client ---------------------------------------------------------------------------
 

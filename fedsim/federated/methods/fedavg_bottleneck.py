@@ -232,6 +232,10 @@ class FedAvgBottleneck(FederatedMethod):
         bottleneck_of(model).prior.medians.copy_(medians)
         return {"head": partial(_transmitted, model.eval())}
 
+    def publish(self, site: Site, state: State, folder: Path) -> None:
+        """A bundle, in the place of the one of an earlier round, whose devices are told to update."""
+        self.save(site, state, folder)
+
     # --- parts ------------------------------------------------------------------------------
 
     def _frozen(

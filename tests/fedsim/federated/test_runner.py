@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+from edge.bundle import load_device, load_server
 from fedsim import runner
 from fedsim.errors import DataError, FederationError
 from fedsim.federated.checkpoint import FederationCheckpoint
@@ -334,3 +335,17 @@ def test_on_superlink_and_supernodes_the_same_word_by_word(tmp_path: Path) -> No
     assert f"Note: wire bytes are unavailable; {NOT_READ}." in said
     events = read_parquet(tmp_path / "there" / "ledger.parquet").to_pylist()
     assert {(event["run"], event["method"]) for event in events} == {("there", "fedproto")}
+
+
+def test_a_bottleneck_that_was_learned_together_can_be_served(tmp_path: Path) -> None:
+    """The run folder has its bundle, whose server half knows the models of the rounds before."""
+    method = {"name": "fedavg-bottleneck", "label": "learned", "cut": "stage2", "warm_up": 0}
+    small = {"channels": 2, "encoder_channels": [2, 2], "decoder_channels": [2, 2]}
+    methods = [{**method, "arguments": small, "training": {"batch_size": 64}}, {"name": "local"}]
+    plan = {**TINY, "federation": {"rounds": 2, "evaluate_every": 2, "methods": methods}}
+    run(tmp_path / "out", FederatedScenario.model_validate(plan))
+    bundles = tmp_path / "out" / "bundles"
+    assert [folder.name for folder in bundles.iterdir()] == ["learned"]
+    server, device = load_server(bundles / "learned"), load_device(bundles / "learned")
+    assert server.model_id == device.model_id
+    assert len(set(server.replaces) - {server.model_id}) == 2  # the first weights, and the first round
