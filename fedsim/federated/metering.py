@@ -61,6 +61,7 @@ NOT_READ = "the connections between server and clients are Flower's own, and are
 SERVER = "server"
 
 _CODED = ("prototypes", "statistics")  # parts that are class statistics, in every method
+_LOOKED_INTO = 1 << 20  # bytes of a part: more than prototypes have; what is larger is taken as it is
 _REMEMBERED = 4  # contents that went to several clients
 _PREFIXES = {MessageType.TRAIN: "", MessageType.EVALUATE: "evaluate-", MessageType.QUERY: "hello-"}
 _OTHER = "masking-"
@@ -125,7 +126,8 @@ def _size(content: RecordDict, dimension: int) -> MessageSize:
 
 def _ideal_bits(name: str, part: bytes, dimension: int) -> float:
     """Information in a part of a packet."""
-    if name in _CODED and len(part) > 1 and part[1] in BITS and part[1] <= 16:
+    coded = 1 < len(part) <= _LOOKED_INTO and part[1] in BITS and part[1] <= 16
+    if name in _CODED and coded:
         try:
             return StatisticsCodec(dimension, part[1]).ideal_bits(part)
         except StatisticsError:
