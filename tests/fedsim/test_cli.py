@@ -235,13 +235,18 @@ STAGES = {
     "training": (["baselines=[local]", "model.bottleneck={name: factorized, beta: 1}"], "models/local"),
     "streaming": (["server.batch={size: 8, wait_ms: 500}"], "events/device-0.jsonl"),
 }
+INTERRUPTED = (signal.SIGINT, 130, "fedsim: interrupted\n")
+TERMINATED = (signal.SIGTERM, 143, "")
 
 
-@pytest.mark.parametrize("stage", STAGES)
 @pytest.mark.parametrize(
-    ("number", "exit_code", "said"),
-    [(signal.SIGINT, 130, "fedsim: interrupted\n"), (signal.SIGTERM, 143, "")],
-    ids=["SIGINT", "SIGTERM"],
+    ("stage", "number", "exit_code", "said"),
+    [
+        pytest.param("training", *INTERRUPTED, id="SIGINT-training"),
+        pytest.param("streaming", *TERMINATED, id="SIGTERM-streaming"),
+        pytest.param("training", *TERMINATED, id="SIGTERM-training", marks=pytest.mark.slow),
+        pytest.param("streaming", *INTERRUPTED, id="SIGINT-streaming", marks=pytest.mark.slow),
+    ],
 )
 def test_interruption_stops_all_processes_and_leaves_nothing_behind(
     here: Path, stage: str, number: signal.Signals, exit_code: int, said: str
