@@ -31,6 +31,8 @@ class Episodes:
         samples: of a class in an episode, support and queries together.
         rotations: every class turned by 90, 180 and 270 degrees is a class of its own (Santoro et al.,
             ICML 2016).
+        shift: pixels by which a sample is moved at most, up or down and to a side, each time that it is
+            drawn; what comes in at an edge is as the edge was.
 
     Raises:
         FederationError: a class with too few samples, or images that are not square and should be turned.
@@ -40,6 +42,7 @@ class Episodes:
     classes: Sequence[int]
     samples: int
     rotations: bool = False
+    shift: int = 0
 
     def __post_init__(self) -> None:
         for one, members in zip(self.classes, self._members, strict=True):
@@ -76,10 +79,22 @@ class Episodes:
             members = self._members[owner]
             indices.append(members[torch.randperm(len(members), generator=generator)[: self.samples]])
         pixels = self.images.pixels[torch.stack(indices)]
-        for turn in range(1, _QUARTERS):
+        for turn in range(1, _QUARTERS if self.rotations else 1):
             turned = turns == turn
             pixels[turned] = torch.rot90(pixels[turned], turn, (-2, -1))
-        return pixels
+        return _moved(pixels, self.shift, generator) if self.shift else pixels
+
+
+def _moved(pixels: Tensor, most: int, generator: torch.Generator) -> Tensor:
+    """Images [ways, samples, C, H, W], each moved by so many pixels at most."""
+    images = pixels.flatten(0, 1)
+    height, width = images.shape[-2:]
+    down, right = torch.randint(-most, most + 1, (2, len(images), 1), generator=generator)
+    rows = (torch.arange(height) - down).clamp(0, height - 1)
+    columns = (torch.arange(width) - right).clamp(0, width - 1)
+    each = torch.arange(len(images))[:, None, None]
+    moved = images.movedim(1, -1)[each, rows[:, :, None], columns[:, None, :]]
+    return moved.movedim(-1, 1).reshape(pixels.shape)
 
 
 def prototypical_scores(features: Tensor, shots: int) -> tuple[Tensor, Tensor]:

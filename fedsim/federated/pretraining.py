@@ -86,6 +86,7 @@ class EpisodicPretraining:
         queries: samples of each that are told by the prototypes.
         learning_rate: of Adam, at its largest.
         rotations: base classes turned by 90, 180 and 270 degrees are further classes.
+        shift: pixels by which samples to train on are moved at most, each time anew.
         held_out: share of the base classes to choose the weights by; of 0, those of the end are taken.
         validate_every: episodes from one look at the held-out classes to the next.
         patience: looks without a better result, after which the training ends; None to go on to the end.
@@ -100,12 +101,13 @@ class EpisodicPretraining:
     queries: int = 5
     learning_rate: float = 1e-3
     rotations: bool = False
+    shift: int = 0
     held_out: float = 0.1
     validate_every: int = 100
     patience: int | None = None
 
     def __post_init__(self) -> None:
-        _check_whole(self, episodes=1, ways=2, shots=1, queries=1, validate_every=1)
+        _check_whole(self, episodes=1, ways=2, shots=1, queries=1, shift=0, validate_every=1)
         if self.patience is not None:
             _check_whole(self, patience=1)
         _check_rate(self.learning_rate)
@@ -139,10 +141,10 @@ class EpisodicPretraining:
         order = np.random.default_rng(site.seed).permutation(classes)
         count = round(self.held_out * len(classes))
 
-        def of(some: np.ndarray) -> Episodes:  # type: ignore[type-arg]
-            return Episodes(base, np.sort(some).tolist(), self.shots + self.queries, self.rotations)
+        def of(some: np.ndarray, shift: int) -> Episodes:  # type: ignore[type-arg]
+            return Episodes(base, np.sort(some).tolist(), self.shots + self.queries, self.rotations, shift)
 
-        training, held_out = of(order[count:]), of(order[:count])
+        training, held_out = of(order[count:], self.shift), of(order[:count], 0)
         if self.ways > training.ways:
             turned = ", with their rotations" if self.rotations else ""
             most = f"{training.ways} base classes to train on{turned}"

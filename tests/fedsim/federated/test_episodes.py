@@ -56,6 +56,28 @@ def test_all_ways_are_all_classes_in_all_turns():
     assert found == {(label, turns) for label in range(CLASSES) for turns in range(4)}
 
 
+@given(st.integers(0, 3), st.integers(0, 2**32 - 1))
+def test_samples_are_moved_and_edges_go_on(shift, seed):
+    pixels = torch.arange(2 * 1 * 2 * 5 * 4, dtype=torch.uint8).reshape(2, 2, 5, 4)
+    episodes = Episodes(Images(pixels, torch.tensor([0, 1])), [0, 1], 1, shift=shift)
+    found = episodes.draw(2, torch.Generator().manual_seed(seed))
+    assert found.shape == (2, 1, 2, 5, 4)
+    edge = (shift,) * 4
+    whole = F.pad(pixels.float(), edge, mode="replicate").byte()
+    moves = range(2 * shift + 1)
+    allowed = [whole[:, :, down : down + 5, right : right + 4] for down in moves for right in moves]
+    for one in found[:, 0]:
+        assert any(torch.equal(one, image) for group in allowed for image in group)
+
+
+def test_each_sample_is_moved_by_itself():
+    images = Images(torch.rand(1, 1, 28, 28).mul(255).byte().expand(20, -1, -1, -1), torch.zeros(20))
+    drawn = Episodes(images, [0], 20, shift=2).draw(1, torch.Generator().manual_seed(0))
+    assert len(torch.unique(drawn[0], dim=0)) > 10
+    still = Episodes(images, [0], 20).draw(1, torch.Generator().manual_seed(0))
+    assert torch.equal(still[0], images.pixels)
+
+
 def test_the_images_stay_as_they_are():
     images = numbered()
     before = images.pixels.clone()
