@@ -1,13 +1,14 @@
-"""The command line: ``fedsim run``, ``fedsim sweep``, ``fedsim list``."""
+"""The command line: ``fedsim run``, ``fedsim sweep``, ``fedsim list``, ``fedsim doctor``."""
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from enum import StrEnum
+from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
@@ -18,6 +19,7 @@ from rich.table import Table
 
 from fedsim import __version__
 from fedsim.errors import FedsimError
+from fedsim.names import Kind, footnote, titles
 from fedsim.plugins import importable
 
 if TYPE_CHECKING:
@@ -34,18 +36,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-
-
-class Kind(StrEnum):
-    """What ``fedsim list`` lists."""
-
-    BOTTLENECKS = "bottlenecks"
-    BACKBONES = "backbones"
-    DATASETS = "datasets"
-    RECIPES = "recipes"
-    ENGINES = "engines"
-    METHODS = "methods"
-    PARTITIONS = "partitions"
 
 
 def _show_version(wanted: bool) -> None:
@@ -199,94 +189,47 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+@app.command()
+def doctor(
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the same as a list of JSON objects, for programs.")
+    ] = False,
+) -> None:
+    """Say what this machine can do: libraries, accelerators, energy meters, network emulation, containers.
+
+    Each is tried out, in a few seconds, and nothing is left behind. The exit code is 0 whatever is found.
+    """
+    with _reported():
+        from fedsim.doctor import examine, table  # noqa: PLC0415
+
+        findings = list(examine())
+        if as_json:
+            typer.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
+        else:
+            _console().print(table(findings))
+
+
 @app.command("list")
 def list_names(kind: Annotated[Kind, typer.Argument(help="What to list.", metavar="KIND")]) -> None:
     """List the names that a scenario can use, each with what it is.
 
-    KIND is one of bottlenecks, backbones, datasets, recipes, engines, methods, partitions.
+    KIND is one of bottlenecks, backbones, datasets, recipes, engines, methods, partitions, devices, radios,
+    links.
     """
     with _reported():
         table = Table(box=None, pad_edge=False, show_header=False)
         table.add_column(no_wrap=True)
         table.add_column()
-        for name, title in _NAMES[kind]().items():
+        for name, title in titles(kind).items():
             table.add_row(name, title)
         _console().print(table)
+        if note := footnote(kind):
+            typer.echo(f"\n{note}")
 
 
 def _console(quiet: bool = False) -> Console:
     """Standard output; where it is no terminal, wide enough for every table."""
     return Console(quiet=quiet, width=None if sys.stdout.isatty() else _WIDTH, highlight=False)
-
-
-def _bottlenecks() -> dict[str, str]:
-    """First lines of their documentation, and where they come from; of what cannot be used, why."""
-    from rich.markup import escape  # noqa: PLC0415
-
-    from edge.bottlenecks import find, origins  # noqa: PLC0415
-
-    titles: dict[str, str] = {}
-    for known in origins():
-        try:
-            title = (find(known.name).__doc__ or "Says nothing of itself.").strip().partition("\n")[0]
-        except (Exception, SystemExit) as error:  # importing the code of others can raise anything
-            title = f"cannot be used: {error or type(error).__name__}"
-        titles.setdefault(known.name, escape(title.replace("``", "")))
-        titles[known.name] += f"\n[dim]{escape(str(known))}[/dim]"
-    return titles
-
-
-def _backbones() -> dict[str, str]:
-    from edge.backbones import available  # noqa: PLC0415
-
-    return available()
-
-
-def _datasets() -> dict[str, str]:
-    from fedsim.data import available  # noqa: PLC0415
-
-    return available()
-
-
-def _recipes() -> dict[str, str]:
-    from fedsim.training.recipes import available  # noqa: PLC0415
-
-    return available()
-
-
-def _engines() -> dict[str, str]:
-    """Those of split networks, and those of federations."""
-    from fedsim.scenario import ENGINES  # noqa: PLC0415
-    from fedsim.scenario_federation import FEDERATED_ENGINES  # noqa: PLC0415
-
-    titles = {name: engine.title for name, engine in ENGINES.items()}
-    for name, engine in FEDERATED_ENGINES.items():
-        told = f"Federations: {engine.title}"
-        titles[name] = f"{titles[name]}\n{told}" if name in titles else told
-    return titles
-
-
-def _methods() -> dict[str, str]:
-    from fedsim.federated.method import available  # noqa: PLC0415
-
-    return available()
-
-
-def _partitions() -> dict[str, str]:
-    from fedsim.data.partitions import available  # noqa: PLC0415
-
-    return available()
-
-
-_NAMES: dict[Kind, Callable[[], dict[str, str]]] = {
-    Kind.BOTTLENECKS: _bottlenecks,
-    Kind.BACKBONES: _backbones,
-    Kind.DATASETS: _datasets,
-    Kind.RECIPES: _recipes,
-    Kind.ENGINES: _engines,
-    Kind.METHODS: _methods,
-    Kind.PARTITIONS: _partitions,
-}
 
 
 @contextmanager

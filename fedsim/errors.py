@@ -13,11 +13,13 @@ __all__ = [
     "EngineError",
     "FederationError",
     "FedsimError",
+    "HardwareError",
     "ModelError",
     "OutputError",
     "Problem",
     "RunExistsError",
     "ScenarioError",
+    "SimulationError",
     "SweepError",
     "TrainingError",
 ]
@@ -33,6 +35,10 @@ class FedsimError(Exception):
 
 class DataError(FedsimError):
     """A data set that is unknown, absent or damaged."""
+
+
+class HardwareError(FedsimError):
+    """A device, radio or link that is unknown, or whose file is wrong or lacks what is asked of it."""
 
 
 class RunExistsError(FedsimError):
@@ -59,6 +65,10 @@ class EngineError(FedsimError):
     """The engine could not carry the scenario out."""
 
     exit_code = 1
+
+
+class SimulationError(FedsimError):
+    """A fleet that cannot be simulated as it is described."""
 
 
 class SweepError(FedsimError):

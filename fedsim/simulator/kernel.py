@@ -1,0 +1,496 @@
+"""The event loop: what happens to every job of a fleet, in virtual time.
+
+A job of an inference goes ::
+
+    device's processor -> (radio wakes) -> uplink -> server: batch, worker -> downlink -> answered
+
+and a job of a federated round the other way about: downlink -> processor -> uplink -> merged.
+
+All functions that are compiled stand in this one file: numba's cache looks at the file of a function, and not
+at what it calls in others. Times are seconds, sizes are bits, everything is float64, and nothing is drawn
+here, so that a run is a function of its arrays.
+"""
+
+from __future__ import annotations
+
+import heapq
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import njit
+
+__all__ = [
+    "ALOHA",
+    "CELL",
+    "COLUMNS",
+    "DEVICE",
+    "FIFO",
+    "INFERENCE",
+    "JOB",
+    "PIECE",
+    "PROCESSOR_SHARING",
+    "ROUND",
+    "SERVER",
+    "TURN",
+    "WAITING",
+    "World",
+    "simulate",
+]
+
+#: Kinds of jobs.
+INFERENCE, ROUND = 0, 1
+#: How a cell is shared.
+PROCESSOR_SHARING, FIFO, ALOHA = 0, 1, 2
+#: What is known of a job behind a run: when it came to each of these, NaN for where it never came.
+COLUMNS = (
+    "due",  # its arrival, or the end of the device's pause
+    "started",  # the processor begins
+    "computed",  # the processor is done
+    "up_begun",  # the radio is awake
+    "up_done",  # the last bit is on its way
+    "arrived",  # at the server
+    "served",  # a worker begins
+    "done",  # the worker is done
+    "down_begun",
+    "down_done",
+    "ended",  # the answer is there; of a round, the reply is merged
+)
+
+# Kinds of events, and what the number with each stands for.
+_WAKE = 0  # a device may have something to do
+_COMPUTED = 1  # the processor is done with a job
+_UPLINK = 2  # a job may enter the uplink: the radio is awake
+_CELL = 3  # the first transfer of a shared cell is through, if nothing has changed since
+_UPLOADED = 4  # a job is through the uplink
+_ARRIVED = 5  # a job is at the server
+_TIMER = 6  # a batch has waited long enough
+_DONE = 7  # a worker is done with the batch at a place of the queue
+_DOWNLINK = 8  # a job may enter the downlink
+_DOWNLOADED = 9  # a job is through the downlink
+_REACHED = 10  # a job is at its device
+_ROUND = 11  # a round begins
+_DEADLINE = 12  # a round has waited long enough
+
+
+def _record(whole: str, real: str) -> np.dtype[np.void]:
+    """A record of whole numbers and of real ones."""
+    return np.dtype([(name, "i8") for name in whole.split()] + [(name, "f8") for name in real.split()])
+
+
+#: A device. ``first`` and ``last`` are its jobs, of which the latter is not one any more; ``at`` of them is a
+#: pause behind the answer where ``paused``, else a time. Its radio takes ``promotion_s`` to wake, stays awake
+#: for ``tail_s`` behind a transfer, and hears of what is there for it ``paging_s`` late at most. It begins
+#: nothing from ``until_s`` on. State: its next job, jobs without an answer, transfers under way; its next
+#: wake-up, from when on a pause counts, until when the processor works, since when the radio rests, when it
+#: is awake that was called last.
+DEVICE = _record(
+    "first last in_flight paused up down coming pending transfers",
+    "promotion_s tail_s paging_s until_s woken eligible busy rested awake",
+)
+#: A medium that devices share, or that one has alone, of ``rate`` bits a second, or of the pieces ``low`` to
+#: ``high`` of a trace that begins anew after ``period`` seconds. Its transfers are kept from ``room`` on.
+#: State: transfers, changes so far; the virtual time (bits that each transfer has had), when that was brought
+#: up to date, when the last transfer is through where one goes behind the other.
+CELL = _record("kind low high room size version", "rate period clock seen free")
+#: A piece of a trace: when it begins, bits that flow ahead of it, bits a second in it.
+PIECE = _record("", "at bits speed")
+#: A transfer in a shared cell: its job, and the virtual time at which it is through.
+WAITING = _record("job", "tag")
+#: The tail server: a batch of n takes ``fixed_s + n * each_s`` seconds. State: places of its queue, batches
+#: that are worked on, round; when the next timer rings.
+SERVER = _record("workers batch head tail working turn events", "wait_s fixed_s each_s rounds_s timer")
+#: A sample or a reply, those of samples first, ordered by device. ``paged`` is the share of the paging time
+#: that it waits for. State: :data:`COLUMNS`, and for a place of the server's queue which job is there and how
+#: large the batch is that begins with it.
+JOB = _record(
+    "kind device turn queued batch",
+    " ".join(("at compute_s up_bits up_delay_s down_bits down_delay_s paged", *COLUMNS)),
+)
+#: A federated round: its jobs, and how many it waits for; what the server takes behind the last one, and the
+#: time after which it goes on without them.
+TURN = _record("first last left", "merge_s deadline_s")
+
+
+class World(NamedTuple):
+    """All there is: arrays of the records above, which say what they stand for, and where they stand."""
+
+    devices: Any  #: [devices]
+    cells: Any  #: [cells]
+    pieces: Any  #: of all traces
+    waiting: Any  #: as many as there may be transfers at once in all cells
+    jobs: Any  #: [jobs]
+    server: Any  #: [1]
+    turns: Any  #: [rounds]
+
+
+#: Events to come, a heap of (when, number, kind, subject).
+Events = Any
+
+_compiled = njit(cache=True, error_model="numpy")
+_inlined = njit(cache=True, error_model="numpy", inline="always")
+
+
+@_inlined
+def _before(tag: float, job: int, other: Any) -> bool:
+    """Whether a transfer is through ahead of another; of equal ones, the earlier job."""
+    return bool(tag < other.tag or (tag == other.tag and job < other.job))
+
+
+@_compiled
+def _push(waiting: Any, low: int, size: int, tag: float, job: int) -> None:
+    """Into the binary heap at ``low``, of ``size`` entries so far."""
+    child = size
+    while child > 0:
+        parent = (child - 1) // 2
+        if not _before(tag, job, waiting[low + parent]):
+            break
+        waiting[low + child] = waiting[low + parent]
+        child = parent
+    waiting[low + child].tag, waiting[low + child].job = tag, job
+
+
+@_compiled
+def _pop(waiting: Any, low: int, size: int) -> int:
+    """The first job, taken out of the binary heap at ``low``, of ``size`` entries so far."""
+    first = waiting[low].job
+    last = size - 1
+    tag, job = waiting[low + last].tag, waiting[low + last].job
+    parent = 0
+    while True:
+        child = 2 * parent + 1
+        if child >= last:
+            break
+        right = waiting[low + child + 1] if child + 1 < last else waiting[low + child]
+        if _before(right.tag, right.job, waiting[low + child]):
+            child += 1
+        if _before(tag, job, waiting[low + child]):
+            break
+        waiting[low + parent] = waiting[low + child]
+        parent = child
+    waiting[low + parent].tag, waiting[low + parent].job = tag, job
+    return first  # type: ignore[no-any-return]
+
+
+@_compiled
+def _flowed(pieces: Any, cell: Any, time: float) -> float:
+    """Bits that a traced cell carries from 0 until ``time``."""
+    turns = np.floor(time / cell.period)
+    rest = time - turns * cell.period
+    last = pieces[cell.high - 1]
+    whole = last.bits + last.speed * (cell.period - last.at)
+    low, high = cell.low, cell.high
+    while high - low > 1:
+        middle = (low + high) // 2
+        if pieces[middle].at <= rest:
+            low = middle
+        else:
+            high = middle
+    piece = pieces[low]
+    return turns * whole + piece.bits + piece.speed * (rest - piece.at)  # type: ignore[no-any-return]
+
+
+@_compiled
+def _finish(pieces: Any, cell: Any, start: float, bits: float) -> float:
+    """When a cell that begins at ``start`` has carried so many bits."""
+    if cell.low == cell.high:
+        return start + bits / cell.rate  # type: ignore[no-any-return]
+    if bits <= 0.0:
+        return start
+    last = pieces[cell.high - 1]
+    whole = last.bits + last.speed * (cell.period - last.at)
+    goal = _flowed(pieces, cell, start) + bits
+    turns = np.ceil(goal / whole) - 1.0
+    rest = goal - turns * whole  # more than 0: the first moment at which so much has flowed
+    low, high = cell.low, cell.high
+    while high - low > 1:
+        middle = (low + high) // 2
+        if pieces[middle].bits < rest:
+            low = middle
+        else:
+            high = middle
+    piece = pieces[low]
+    return float(max(start, turns * cell.period + piece.at + (rest - piece.bits) / piece.speed))
+
+
+@_inlined
+def _share(kind: int, transfers: int) -> float:
+    """Part of a cell's rate that each of its transfers has.
+
+    Slotted contention is slotted ALOHA with the best probability, 1 / n (Roberts 1975): of n that contend,
+    one alone gets through in (1 - 1/n)^(n-1) of the slots.
+    """
+    if kind == ALOHA and transfers > 1:
+        return float((1.0 - 1.0 / transfers) ** (transfers - 1) / transfers)
+    return 1.0 / transfers
+
+
+@_inlined
+def _later(world: World, events: Events, at: float, kind: int, subject: int) -> None:
+    """An event to come; of those at one time, what was foreseen first happens first."""
+    server = world.server[0]
+    heapq.heappush(events, (at, server.events, np.int64(kind), np.int64(subject)))
+    server.events += 1
+
+
+@_compiled
+def _begin(world: World, events: Events, number: int, now: float) -> None:
+    """Let a device begin its next sample, if there is one and it may, or wake up for it."""
+    device = world.devices[number]
+    if device.coming == device.last or device.pending == device.in_flight or now >= device.until_s:
+        return
+    due = world.jobs[device.coming].at
+    if device.paused:
+        due += device.eligible
+    start = max(due, device.busy)
+    if start > now:
+        if start != device.woken:
+            device.woken = start
+            _later(world, events, start, _WAKE, number)
+        return
+    world.jobs[device.coming].due = due
+    _compute(world, events, device.coming, now)
+    device.coming += 1
+    device.pending += 1
+
+
+@_inlined
+def _compute(world: World, events: Events, number: int, now: float) -> None:
+    """The processor takes a job, when it is done with what it has."""
+    job = world.jobs[number]
+    device = world.devices[job.device]
+    job.started = max(now, device.busy)
+    device.busy = job.started + job.compute_s
+    _later(world, events, device.busy, _COMPUTED, number)
+
+
+@_inlined
+def _called(device: Any, now: float, hears_s: float) -> float:
+    """When a radio is awake that is called now, and hears of it so much later where it sleeps."""
+    if device.transfers == 0 and device.awake < now and now - device.rested > device.tail_s:
+        device.awake = now + hears_s + device.promotion_s
+    return float(max(now, device.awake))
+
+
+@_compiled
+def _send_down(world: World, events: Events, number: int, now: float) -> None:
+    """The server has something for a device."""
+    job = world.jobs[number]
+    device = world.devices[job.device]
+    _later(world, events, _called(device, now, job.paged * device.paging_s), _DOWNLINK, number)
+
+
+@_compiled
+def _enter(world: World, events: Events, number: int, upwards: bool, now: float) -> None:
+    """A transfer enters its cell."""
+    job = world.jobs[number]
+    device = world.devices[job.device]
+    device.transfers += 1
+    if upwards:
+        job.up_begun = now
+        place, bits = device.up, job.up_bits
+    else:
+        job.down_begun = now
+        place, bits = device.down, job.down_bits
+    cell = world.cells[place]
+    if cell.kind == FIFO or cell.rate == np.inf:
+        cell.free = _finish(world.pieces, cell, max(now, cell.free), bits)
+        _later(world, events, cell.free, _UPLOADED if upwards else _DOWNLOADED, number)
+        return
+    if cell.size > 0:
+        if cell.low == cell.high:
+            flowed = cell.rate * (now - cell.seen)
+        else:
+            flowed = _flowed(world.pieces, cell, now) - _flowed(world.pieces, cell, cell.seen)
+        cell.clock += _share(cell.kind, cell.size) * flowed
+    cell.seen = now
+    _push(world.waiting, cell.room, cell.size, cell.clock + bits, number)
+    cell.size += 1
+    _foresee(world, events, place, now)
+
+
+@_inlined
+def _foresee(world: World, events: Events, place: int, now: float) -> None:
+    """When the first transfer of a shared cell is through, if nothing changes until then."""
+    cell = world.cells[place]
+    cell.version += 1
+    bits = max(0.0, world.waiting[cell.room].tag - cell.clock)
+    after = _finish(world.pieces, cell, now, bits / _share(cell.kind, cell.size))
+    _later(world, events, after, _CELL, cell.version * len(world.cells) + place)
+
+
+@_compiled
+def _leave(world: World, events: Events, place: int, now: float) -> None:
+    """The first transfer of a shared cell is through."""
+    cell = world.cells[place]
+    cell.clock, cell.seen = world.waiting[cell.room].tag, now
+    number = _pop(world.waiting, cell.room, cell.size)
+    cell.size -= 1
+    if cell.size > 0:
+        _foresee(world, events, place, now)
+    else:
+        cell.version += 1
+        cell.clock = 0.0
+    job = world.jobs[number]
+    _through(world, events, number, not np.isnan(job.up_begun) and np.isnan(job.up_done), now)
+
+
+@_inlined
+def _through(world: World, events: Events, number: int, upwards: bool, now: float) -> None:
+    """The last bit of a transfer is on its way."""
+    job = world.jobs[number]
+    device = world.devices[job.device]
+    device.transfers -= 1
+    device.rested = now
+    if upwards:
+        job.up_done = now
+        _later(world, events, now + job.up_delay_s, _ARRIVED, number)
+    else:
+        job.down_done = now
+        _later(world, events, now + job.down_delay_s, _REACHED, number)
+
+
+@_compiled
+def _arrive(world: World, events: Events, number: int, now: float) -> None:
+    """A sample queues at the server; a reply counts, if its round has not ended."""
+    job, server = world.jobs[number], world.server[0]
+    job.arrived = now
+    if job.kind == INFERENCE:
+        world.jobs[server.tail].queued = number
+        server.tail += 1
+        _serve(world, events, now)
+    elif job.turn == server.turn:
+        job.ended = now
+        world.turns[job.turn].left -= 1
+        if world.turns[job.turn].left == 0:
+            _end_round(world, events, now)
+
+
+@_compiled
+def _serve(world: World, events: Events, now: float) -> None:
+    """Workers that are free begin the batches that are closed."""
+    jobs, server = world.jobs, world.server[0]
+    while server.head < server.tail and server.working < server.workers:
+        size = min(server.batch, server.tail - server.head)
+        closes = jobs[jobs[server.head].queued].arrived + server.wait_s
+        if size < server.batch and now < closes:
+            if server.timer != closes:
+                server.timer = closes
+                _later(world, events, closes, _TIMER, 0)
+            return
+        for place in range(server.head, server.head + size):
+            jobs[jobs[place].queued].served = now
+        jobs[server.head].batch = size
+        _later(world, events, now + server.fixed_s + size * server.each_s, _DONE, server.head)
+        server.head += size
+        server.working += 1
+
+
+@_compiled
+def _answer(world: World, events: Events, head: int, now: float) -> None:
+    """A worker is done: its answers go down, and it takes the next batch."""
+    jobs = world.jobs
+    world.server[0].working -= 1
+    for place in range(head, head + jobs[head].batch):
+        jobs[jobs[place].queued].done = now
+        _send_down(world, events, jobs[place].queued, now)
+    _serve(world, events, now)
+
+
+@_compiled
+def _reach(world: World, events: Events, number: int, now: float) -> None:
+    """An answer is there; what a round brings is worked on."""
+    job = world.jobs[number]
+    if job.kind == ROUND:
+        job.due = now
+        _compute(world, events, number, now)
+        return
+    job.ended = now
+    device = world.devices[job.device]
+    device.pending -= 1
+    device.eligible = now
+    _begin(world, events, job.device, now)
+
+
+@_compiled
+def _begin_round(world: World, events: Events, number: int, now: float) -> None:
+    """Send to all of the cohort that are there."""
+    turn = world.turns[number]
+    for job in range(turn.first, turn.last):
+        if now < world.devices[world.jobs[job].device].until_s:
+            turn.left += 1
+            _send_down(world, events, job, now)
+    if turn.left == 0:
+        _end_round(world, events, now)
+    elif np.isfinite(turn.deadline_s):
+        _later(world, events, now + turn.deadline_s, _DEADLINE, number)
+
+
+@_compiled
+def _end_round(world: World, events: Events, now: float) -> None:
+    """Merge, then begin the next."""
+    server = world.server[0]
+    merged = now + world.turns[server.turn].merge_s
+    server.turn += 1
+    if server.turn < len(world.turns):
+        _later(world, events, merged, _ROUND, server.turn)
+
+
+@_compiled
+def _compute_done(world: World, events: Events, number: int, now: float) -> None:
+    """A job goes up as soon as the radio is awake, and the processor is free for the next."""
+    job = world.jobs[number]
+    job.computed = now
+    awake = _called(world.devices[job.device], now, 0.0)
+    if awake > now:
+        _later(world, events, awake, _UPLINK, number)
+    else:
+        _enter(world, events, number, True, now)
+    _begin(world, events, job.device, now)
+
+
+@_compiled
+def _handle(world: World, events: Events, now: float, kind: int, subject: int) -> None:  # noqa: PLR0912
+    """What an event brings about."""
+    if kind == _WAKE:
+        if world.devices[subject].woken == now:  # else there was an earlier one
+            world.devices[subject].woken = np.inf
+            _begin(world, events, subject, now)
+    elif kind == _COMPUTED:
+        _compute_done(world, events, subject, now)
+    elif kind in (_UPLINK, _DOWNLINK):
+        _enter(world, events, subject, kind == _UPLINK, now)
+    elif kind == _CELL:
+        place = subject % len(world.cells)
+        if subject // len(world.cells) == world.cells[place].version:
+            _leave(world, events, place, now)
+    elif kind in (_UPLOADED, _DOWNLOADED):
+        _through(world, events, subject, kind == _UPLOADED, now)
+    elif kind == _ARRIVED:
+        _arrive(world, events, subject, now)
+    elif kind == _TIMER:
+        _serve(world, events, now)
+    elif kind == _DONE:
+        _answer(world, events, subject, now)
+    elif kind == _REACHED:
+        _reach(world, events, subject, now)
+    elif kind == _ROUND:
+        _begin_round(world, events, subject, now)
+    elif kind == _DEADLINE and subject == world.server[0].turn:
+        _end_round(world, events, now)
+
+
+@_compiled
+def simulate(world: World) -> None:
+    """Carry everything out, in place."""
+    events: Events = [(0.0, np.int64(0), np.int64(_WAKE), np.int64(0))]
+    events.pop()
+    for number in range(len(world.devices)):
+        device = world.devices[number]
+        if device.first < device.last:
+            device.woken = world.jobs[device.first].at
+            _later(world, events, device.woken, _WAKE, number)
+    if len(world.turns) > 0:
+        _later(world, events, world.server[0].rounds_s, _ROUND, 0)
+    while len(events) > 0:
+        now, _, kind, subject = heapq.heappop(events)
+        _handle(world, events, now, kind, subject)

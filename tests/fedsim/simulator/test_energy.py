@@ -1,0 +1,98 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fedsim.hardware.power import DevicePower
+from fedsim.hardware.radio import RadioModel
+from fedsim.simulator.energy import energy_of
+from fedsim.simulator.fleet import Cell, Device, Server, Work, simulate
+
+POWER = DevicePower(2.8, 6.4)
+RADIO = RadioModel(
+    idle_w=0.01,
+    promotion_s=0.26,
+    promotion_w=1.2,
+    active_w=1.3,
+    up_w_per_bps=4e-7,
+    down_w_per_bps=5e-8,
+    tail=((1.0, 1.0), (9.0, 0.5)),
+    idle_drx_s=1.28,
+)
+
+
+def fleet(at, radio=RADIO, **work):
+    values = {"compute_s": 0.5, "up_bits": 1e6, "down_bits": 2e5, **work}
+    return Device(
+        Work(np.asarray(at, np.float64), **values),
+        0,
+        1,
+        promotion_s=radio.promotion_s,
+        tail_s=radio.tail_s,
+        paging_s=radio.idle_drx_s,
+    )
+
+
+def simulated(*devices, each_s=0.1):
+    return simulate([Cell(2e6), Cell(1e6)], Server(each_s=each_s), devices)
+
+
+def test_one_sample_by_hand():
+    found = energy_of(simulated(fleet([1.0])), 0, POWER, RADIO, 20.0)
+    assert found.compute_j == pytest.approx([3.6 * 0.5])
+    promotion, bits, tail = (1.2 - 0.01) * 0.26, (1.3 - 0.01) * 0.5 + 0.4, (1.0 - 0.01) * 0.1
+    assert found.up_j == pytest.approx([promotion + bits + tail])  # the tail lasts until the answer
+    assert found.down_j == pytest.approx([(1.3 - 0.01) * 0.2 + 0.01 + 0.99 * 1.0 + 0.49 * 9.0])
+    assert found.base_j == pytest.approx(2.8 * 20)
+    radio = 0.01 * 20 + found.up_j.sum() + found.down_j.sum()
+    assert found.total_j == pytest.approx(2.8 * 20 + 1.8 + radio)
+
+
+def test_a_tail_is_not_paid_for_each_sample():
+    often = energy_of(simulated(fleet(np.arange(0, 40, 4.0))), 0, POWER, RADIO, 80.0)
+    rarely = energy_of(simulated(fleet(np.arange(0, 400, 40.0))), 0, POWER, RADIO, 440.0)
+    assert often.radio.promoted.sum() == 1
+    assert rarely.radio.promoted.sum() == 10
+    assert rarely.up_j.sum() + rarely.down_j.sum() > 1.5 * (often.up_j.sum() + often.down_j.sum())
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 3))
+def test_parts_are_the_whole(seed, in_flight):
+    generator = np.random.default_rng(seed)
+    devices = [
+        Device(
+            Work(
+                np.sort(generator.random(5)) * 60,
+                compute_s=generator.random(5),
+                up_bits=generator.random(5) * 1e6 + 1,
+                down_bits=generator.random(5) * 1e5 + 1,
+                paged=generator.random(5),
+            ),
+            0,
+            1,
+            in_flight=in_flight,
+            promotion_s=RADIO.promotion_s,
+            tail_s=RADIO.tail_s,
+            paging_s=RADIO.idle_drx_s,
+        )
+        for _ in range(3)
+    ]
+    outcome = simulated(*devices, each_s=float(generator.random()) * 5)
+    for number in range(3):
+        found = energy_of(outcome, number, POWER, RADIO, 300.0)
+        whole = (2.8 + 0.01) * 300 + found.compute_j.sum() + found.up_j.sum() + found.down_j.sum()
+        assert found.total_j == pytest.approx(whole, rel=1e-9)
+        # What the simulator lets a radio wait for is what the radio's model charges it for.
+        promoted = int(found.radio.promoted.sum())
+        assert found.radio.promotion_s.sum() == pytest.approx(promoted * 0.26, rel=1e-9)
+
+
+def test_what_never_happened_costs_nothing():
+    late = fleet([0.0, 100.0])
+    gone = Device(late.work, 0, 1, promotion_s=0.26, tail_s=10.0, until_s=50.0)
+    found = energy_of(simulated(gone), 0, POWER, RADIO, 120.0)
+    assert found.compute_j.tolist() == pytest.approx([1.8, 0.0])
+    assert found.up_j[1] == found.down_j[1] == 0
+    nothing = energy_of(simulated(fleet([])), 0, POWER, RADIO, 10.0)
+    assert nothing.total_j == pytest.approx(28.1)
