@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fedsim.hardware.power import DevicePower
-from fedsim.hardware.radio import RadioEnergy, RadioModel
+from fedsim.hardware.radio import RadioEnergy
 from fedsim.hardware.radio import energy as radio_energy
 from fedsim.simulator.fleet import Outcome
 
@@ -45,21 +44,18 @@ class DeviceJoules:
         return float(self.base_j + self.compute_j.sum() + self.radio.total_j)
 
 
-def energy_of(
-    outcome: Outcome, device: int, power: DevicePower, radio: RadioModel, until_s: float | None = None
-) -> DeviceJoules:
+def energy_of(outcome: Outcome, device: int, until_s: float | None = None) -> DeviceJoules:
     """Energy of one device of a simulated fleet.
 
     Args:
         outcome: of the run.
         device: its number.
-        power: of the device without its radio.
-        radio: the one that the device was simulated with.
         until_s: end of the time that is counted, behind its last transfer; by default that, and the tail.
 
     Raises:
         ValueError: the time ends ahead of the last transfer.
     """
+    power, radio = outcome.devices[device].power, outcome.devices[device].radio
     jobs = outcome.jobs[outcome.device == device]
     count = len(jobs)
     starts = np.concatenate([jobs["up_begun"], jobs["down_begun"]])

@@ -11,9 +11,23 @@ from numpy.typing import NDArray
 
 from edge.link.trace import Trace
 from fedsim.errors import SimulationError
+from fedsim.hardware.battery import Battery
+from fedsim.hardware.power import DevicePower
+from fedsim.hardware.radio import RadioModel
 from fedsim.simulator import kernel
 
-__all__ = ["Cell", "Device", "Outcome", "Round", "Server", "Sharing", "Work", "simulate"]
+__all__ = [
+    "ALWAYS_ON",
+    "NO_POWER",
+    "Cell",
+    "Device",
+    "Outcome",
+    "Round",
+    "Server",
+    "Sharing",
+    "Work",
+    "simulate",
+]
 
 Floats = NDArray[np.float64]
 Sharing = Literal["processor-sharing", "fifo", "aloha"]
@@ -96,6 +110,12 @@ class Work:
     paged: float | Floats = 0.5
 
 
+#: A radio that never sleeps, and costs nothing.
+ALWAYS_ON = RadioModel(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, tail=((_ENDLESS, 0.0),))
+#: Of a device whose energy nobody asks for.
+NO_POWER = DevicePower(0.0, 0.0)
+
+
 @dataclass(frozen=True)
 class Device:
     """One device.
@@ -105,9 +125,10 @@ class Device:
         up: number of its uplink's cell.
         down: number of its downlink's; the same where both directions share a medium.
         in_flight: most samples without an answer.
-        promotion_s: that its radio takes to wake.
-        tail_s: that its radio stays awake behind a transfer; infinite for one that never sleeps.
-        paging_s: longest time until a sleeping radio hears that there is something for it.
+        radio: of at most three phases of a tail.
+        power: of the device without its radio.
+        battery: what it lives on; None for a supply that does not end. The device finds it empty when it is
+            to begin something, and begins nothing from then on.
         until_s: when it goes for good; it begins nothing from then on.
     """
 
@@ -115,9 +136,9 @@ class Device:
     up: int
     down: int
     in_flight: int = 1
-    promotion_s: float = 0.0
-    tail_s: float = np.inf
-    paging_s: float = 0.0
+    radio: RadioModel = ALWAYS_ON
+    power: DevicePower = NO_POWER
+    battery: Battery | None = None
     until_s: float = np.inf
 
 
@@ -149,12 +170,16 @@ class Outcome:
     """When everything happened.
 
     Args:
+        devices: of the fleet.
         jobs: records [jobs] of :data:`fedsim.simulator.kernel.JOB`: samples first, device by device in their
             order, then the rounds' replies, round by round.
+        empty_s: when each device found its battery empty, [devices]; NaN for never.
         events: how many the loop handled.
     """
 
+    devices: tuple[Device, ...]
     jobs: NDArray[np.void]
+    empty_s: Floats
     events: int
 
     @property
@@ -211,13 +236,12 @@ def simulate(
         mine = jobs[at : at + length]
         mine["device"] = number
         _put_work(number, device.work, mine)
-        for name in _OF_A_DEVICE:
-            fleet[number][name] = getattr(device, name)
-        fleet[number]["paused"] = device.work.paused
+        for name, value in _fields_of(device).items():
+            fleet[number][name] = value
         fleet[number]["first"], fleet[number]["last"] = at, at + length
         at += length
     fleet["coming"] = fleet["first"]
-    fleet["woken"], fleet["rested"], fleet["awake"] = np.inf, -np.inf, -np.inf
+    fleet["woken"], fleet["rested"], fleet["awake"], fleet["empty_s"] = np.inf, -np.inf, -np.inf, np.nan
     turns = _records(kernel.TURN, len(rounds))
     for number, one in enumerate(rounds):
         replies = jobs[at : at + len(cohorts[number])]
@@ -232,14 +256,37 @@ def simulate(
     tail["rounds_s"], tail["timer"] = rounds_start_s, np.inf
     media, pieces, most = _media(cells, fleet, jobs["device"][sum(lengths) :])
     kernel.simulate(kernel.World(fleet, media, pieces, _records(kernel.WAITING, most), jobs, tail, turns))
-    return Outcome(jobs, int(tail["events"][0]))
+    return Outcome(tuple(devices), jobs, fleet["empty_s"], int(tail["events"][0]))
 
 
 def _records(dtype: np.dtype[np.void], count: int) -> NDArray[np.void]:
     return np.zeros(count, dtype)
 
 
-_OF_A_DEVICE = ("up", "down", "in_flight", "promotion_s", "tail_s", "paging_s", "until_s")
+def _fields_of(device: Device) -> dict[str, float]:
+    """As the event loop knows it: powers above that of a device at rest whose radio sleeps."""
+    radio, power = device.radio, device.power
+    phases = [*radio.tail, (0.0, radio.idle_w), (0.0, radio.idle_w), (0.0, radio.idle_w)]
+    fields = {
+        "up": device.up,
+        "down": device.down,
+        "in_flight": device.in_flight,
+        "paused": device.work.paused,
+        "promotion_s": radio.promotion_s,
+        "tail_s": radio.tail_s,
+        "paging_s": radio.idle_drx_s,
+        "until_s": device.until_s,
+        "capacity_j": np.inf if device.battery is None else device.battery.joules,
+        "rest_w": power.base_w + radio.idle_w,
+        "compute_w": power.active_w - power.base_w,
+        "promotion_w": radio.promotion_w - radio.idle_w,
+        "transfer_w": radio.active_w - radio.idle_w,
+        "up_j": radio.up_w_per_bps,
+        "down_j": radio.down_w_per_bps,
+    }
+    for name, (seconds, watts) in zip(("first", "second", "third"), phases, strict=False):
+        fields |= {f"{name}_s": seconds, f"{name}_w": watts - radio.idle_w}
+    return fields
 
 
 def _put_work(number: int, work: Work, jobs: NDArray[np.void]) -> None:
@@ -306,11 +353,11 @@ def _check(cells: Sequence[Cell], devices: Sequence[Device], rounds: Sequence[Ro
                 )
         if device.in_flight < 1:
             raise SimulationError(f"device {number}: in_flight is {device.in_flight}, allowed is 1 and more")
-        for name in ("promotion_s", "tail_s", "paging_s", "until_s"):
-            if not getattr(device, name) >= 0:
-                raise SimulationError(
-                    f"device {number}: {name} is {getattr(device, name)}, allowed is 0 and more"
-                )
+        if not device.until_s >= 0:
+            raise SimulationError(f"device {number}: until_s is {device.until_s}, allowed is 0 and more")
+        if len(device.radio.tail) > 3:
+            phases = len(device.radio.tail)
+            raise SimulationError(f"device {number}: its radio's tail has {phases} phases, allowed are 3")
     for number, one in enumerate(rounds):
         chosen = np.asarray(one.devices)
         if len(np.unique(chosen)) < len(chosen) or ((chosen < 0) | (chosen >= len(devices))).any():

@@ -80,12 +80,16 @@ def _record(whole: str, real: str) -> np.dtype[np.void]:
 #: A device. ``first`` and ``last`` are its jobs, of which the latter is not one any more; ``at`` of them is a
 #: pause behind the answer where ``paused``, else a time. Its radio takes ``promotion_s`` to wake, stays awake
 #: for ``tail_s`` behind a transfer, and hears of what is there for it ``paging_s`` late at most. It begins
-#: nothing from ``until_s`` on. State: its next job, jobs without an answer, transfers under way; its next
-#: wake-up, from when on a pause counts, until when the processor works, since when the radio rests, when it
-#: is awake that was called last.
+#: nothing from ``until_s`` on, nor with an empty battery of ``capacity_j``. It draws ``rest_w`` all the time,
+#: and more when it computes, wakes its radio, transfers, for each bit, and in three phases of a tail.
+#: State: its next job, jobs without an answer, transfers under way; its next wake-up, from when on a pause
+#: counts, until when the processor works, since when the radio rests, when it is awake that was called last,
+#: since when it transfers, what the device has used above rest; when it was found empty.
 DEVICE = _record(
     "first last in_flight paused up down coming pending transfers",
-    "promotion_s tail_s paging_s until_s woken eligible busy rested awake",
+    "promotion_s tail_s paging_s until_s capacity_j rest_w compute_w promotion_w transfer_w up_j down_j "
+    "first_s first_w second_s second_w third_s third_w "
+    "woken eligible busy rested awake active used_j empty_s",
 )
 #: A medium that devices share, or that one has alone, of ``rate`` bits a second, or of the pieces ``low`` to
 #: ``high`` of a trace that begins anew after ``period`` seconds. Its transfers are kept from ``room`` on.
@@ -236,7 +240,7 @@ def _later(world: World, events: Events, at: float, kind: int, subject: int) -> 
 def _begin(world: World, events: Events, number: int, now: float) -> None:
     """Let a device begin its next sample, if there is one and it may, or wake up for it."""
     device = world.devices[number]
-    if device.coming == device.last or device.pending == device.in_flight or now >= device.until_s:
+    if device.coming == device.last or device.pending == device.in_flight or _gone(device, now):
         return
     due = world.jobs[device.coming].at
     if device.paused:
@@ -264,6 +268,34 @@ def _compute(world: World, events: Events, number: int, now: float) -> None:
 
 
 @_inlined
+def _tail_j(device: Any, silent_s: float) -> float:
+    """What a tail has used that has lasted so long; nothing where there was no transfer."""
+    if silent_s == np.inf:
+        return 0.0
+    first = min(silent_s, device.first_s)
+    second = min(silent_s - first, device.second_s)
+    third = min(silent_s - first - second, device.third_s)
+    return float(first * device.first_w + second * device.second_w + third * device.third_w)
+
+
+@_compiled
+def _gone(device: Any, now: float) -> bool:
+    """Whether a device begins nothing any more: its time is over, or its battery is empty."""
+    if now >= device.until_s:
+        return True
+    if device.capacity_j == np.inf:
+        return False
+    if device.transfers > 0:
+        radio_j = device.transfer_w * (now - device.active)
+    else:
+        radio_j = _tail_j(device, now - device.rested)
+    if device.rest_w * now + device.used_j + radio_j < device.capacity_j:
+        return False
+    device.until_s, device.empty_s = now, now
+    return True
+
+
+@_inlined
 def _called(device: Any, now: float, hears_s: float) -> float:
     """When a radio is awake that is called now, and hears of it so much later where it sleeps."""
     if device.transfers == 0 and device.awake < now and now - device.rested > device.tail_s:
@@ -284,6 +316,11 @@ def _enter(world: World, events: Events, number: int, upwards: bool, now: float)
     """A transfer enters its cell."""
     job = world.jobs[number]
     device = world.devices[job.device]
+    if device.transfers == 0:
+        if now - device.rested > device.tail_s:
+            device.used_j += device.promotion_w * device.promotion_s
+        device.used_j += _tail_j(device, now - device.rested)
+        device.active = now
     device.transfers += 1
     if upwards:
         job.up_begun = now
@@ -341,6 +378,9 @@ def _through(world: World, events: Events, number: int, upwards: bool, now: floa
     device = world.devices[job.device]
     device.transfers -= 1
     device.rested = now
+    device.used_j += job.up_bits * device.up_j if upwards else job.down_bits * device.down_j
+    if device.transfers == 0:
+        device.used_j += device.transfer_w * (now - device.active)
     if upwards:
         job.up_done = now
         _later(world, events, now + job.up_delay_s, _ARRIVED, number)
@@ -416,7 +456,7 @@ def _begin_round(world: World, events: Events, number: int, now: float) -> None:
     """Send to all of the cohort that are there."""
     turn = world.turns[number]
     for job in range(turn.first, turn.last):
-        if now < world.devices[world.jobs[job].device].until_s:
+        if not _gone(world.devices[world.jobs[job].device], now):
             turn.left += 1
             _send_down(world, events, job, now)
     if turn.left == 0:
@@ -440,6 +480,7 @@ def _compute_done(world: World, events: Events, number: int, now: float) -> None
     """A job goes up as soon as the radio is awake, and the processor is free for the next."""
     job = world.jobs[number]
     job.computed = now
+    world.devices[job.device].used_j += world.devices[job.device].compute_w * job.compute_s
     awake = _called(world.devices[job.device], now, 0.0)
     if awake > now:
         _later(world, events, awake, _UPLINK, number)

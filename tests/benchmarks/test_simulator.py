@@ -13,17 +13,19 @@ DEVICES, EACH, ROUNDS = 1000, 500, 3
 PROGRAM = """
 import json, resource, sys, time
 import numpy as np
+from fedsim.hardware.radio import RadioModel
 from fedsim.simulator.fleet import Cell, Device, Server, Work, simulate
 
 devices, each = int(sys.argv[1]), int(sys.argv[2])
 bits, rate = 8 * 600.0, 20e6
 generator = np.random.default_rng(0)
+radio = RadioModel(0.0, 0.1, 1.0, 1.0, 4e-7, 5e-8, ((1.0, 0.5),))
 
 def fleet(count, samples):
     gaps = generator.exponential(bits * count / (0.9 * rate), (count, samples))
     sizes = {"up_bits": bits, "down_bits": 400.0, "compute_s": 1e-3, "up_delay_s": 0.025}
     works = [Work(np.cumsum(row), **sizes) for row in gaps]
-    return [Device(work, 0, 1, in_flight=4, promotion_s=0.1, tail_s=1.0) for work in works]
+    return [Device(work, 0, 1, in_flight=4, radio=radio) for work in works]
 
 server = Server(workers=4, batch=8, wait_s=1e-3, fixed_s=1e-5, each_s=1e-5)
 began = time.perf_counter()

@@ -1,12 +1,15 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from fedsim.hardware.battery import Battery
 from fedsim.hardware.power import DevicePower
 from fedsim.hardware.radio import RadioModel
 from fedsim.simulator.energy import energy_of
-from fedsim.simulator.fleet import Cell, Device, Server, Work, simulate
+from fedsim.simulator.fleet import ALWAYS_ON, Cell, Device, Server, Work, simulate
 
 POWER = DevicePower(2.8, 6.4)
 RADIO = RadioModel(
@@ -23,14 +26,7 @@ RADIO = RadioModel(
 
 def fleet(at, radio=RADIO, **work):
     values = {"compute_s": 0.5, "up_bits": 1e6, "down_bits": 2e5, **work}
-    return Device(
-        Work(np.asarray(at, np.float64), **values),
-        0,
-        1,
-        promotion_s=radio.promotion_s,
-        tail_s=radio.tail_s,
-        paging_s=radio.idle_drx_s,
-    )
+    return Device(Work(np.asarray(at, np.float64), **values), 0, 1, radio=radio, power=POWER)
 
 
 def simulated(*devices, each_s=0.1):
@@ -38,7 +34,7 @@ def simulated(*devices, each_s=0.1):
 
 
 def test_one_sample_by_hand():
-    found = energy_of(simulated(fleet([1.0])), 0, POWER, RADIO, 20.0)
+    found = energy_of(simulated(fleet([1.0])), 0, 20.0)
     assert found.compute_j == pytest.approx([3.6 * 0.5])
     promotion, bits, tail = (1.2 - 0.01) * 0.26, (1.3 - 0.01) * 0.5 + 0.4, (1.0 - 0.01) * 0.1
     assert found.up_j == pytest.approx([promotion + bits + tail])  # the tail lasts until the answer
@@ -49,8 +45,8 @@ def test_one_sample_by_hand():
 
 
 def test_a_tail_is_not_paid_for_each_sample():
-    often = energy_of(simulated(fleet(np.arange(0, 40, 4.0))), 0, POWER, RADIO, 80.0)
-    rarely = energy_of(simulated(fleet(np.arange(0, 400, 40.0))), 0, POWER, RADIO, 440.0)
+    often = energy_of(simulated(fleet(np.arange(0, 40, 4.0))), 0, 80.0)
+    rarely = energy_of(simulated(fleet(np.arange(0, 400, 40.0))), 0, 440.0)
     assert often.radio.promoted.sum() == 1
     assert rarely.radio.promoted.sum() == 10
     assert rarely.up_j.sum() + rarely.down_j.sum() > 1.5 * (often.up_j.sum() + often.down_j.sum())
@@ -72,15 +68,14 @@ def test_parts_are_the_whole(seed, in_flight):
             0,
             1,
             in_flight=in_flight,
-            promotion_s=RADIO.promotion_s,
-            tail_s=RADIO.tail_s,
-            paging_s=RADIO.idle_drx_s,
+            radio=RADIO,
+            power=POWER,
         )
         for _ in range(3)
     ]
     outcome = simulated(*devices, each_s=float(generator.random()) * 5)
     for number in range(3):
-        found = energy_of(outcome, number, POWER, RADIO, 300.0)
+        found = energy_of(outcome, number, 300.0)
         whole = (2.8 + 0.01) * 300 + found.compute_j.sum() + found.up_j.sum() + found.down_j.sum()
         assert found.total_j == pytest.approx(whole, rel=1e-9)
         # What the simulator lets a radio wait for is what the radio's model charges it for.
@@ -90,9 +85,48 @@ def test_parts_are_the_whole(seed, in_flight):
 
 def test_what_never_happened_costs_nothing():
     late = fleet([0.0, 100.0])
-    gone = Device(late.work, 0, 1, promotion_s=0.26, tail_s=10.0, until_s=50.0)
-    found = energy_of(simulated(gone), 0, POWER, RADIO, 120.0)
+    gone = replace(late, until_s=50.0)
+    found = energy_of(simulated(gone), 0, 120.0)
     assert found.compute_j.tolist() == pytest.approx([1.8, 0.0])
     assert found.up_j[1] == found.down_j[1] == 0
-    nothing = energy_of(simulated(fleet([])), 0, POWER, RADIO, 10.0)
+    nothing = energy_of(simulated(fleet([])), 0, 10.0)
     assert nothing.total_j == pytest.approx(28.1)
+
+
+def on_battery(device, joules):
+    return replace(device, battery=Battery(joules))
+
+
+def test_a_device_with_an_empty_battery_begins_nothing():
+    """3 W for a second of each ten, 1 W at rest: 13 J a sample, so that 50 J are gone in the fourth pause."""
+    device = replace(fleet(np.arange(0, 100, 10.0), ALWAYS_ON, compute_s=1.0), power=DevicePower(1.0, 4.0))
+    found = simulated(on_battery(device, 50.0))
+    assert (~np.isnan(found.at("started"))).sum() == 4
+    assert found.empty_s == pytest.approx([40.0])
+    assert np.isnan(simulated(on_battery(device, 500.0)).empty_s).all()
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 3))
+def test_the_battery_is_charged_what_the_energy_model_says(seed, in_flight):
+    """Two ways of reckoning: along the way, and behind it from all times."""
+    generator = np.random.default_rng(seed)
+    at = np.sort(generator.random(20)) * 200
+    device = replace(
+        fleet(
+            at, compute_s=generator.random(20), up_bits=generator.random(20) * 1e6, paged=generator.random(20)
+        ),
+        in_flight=in_flight,
+    )
+    free = simulated(device, each_s=0.3)
+    last = int(generator.integers(1, 20))
+    # What is under way is charged when it is done.
+    assume((free.at("ended")[:last] < free.at("started")[last]).all())
+    begun = float(free.at("started")[last])
+    before = simulated(replace(device, until_s=begun), each_s=0.3)
+    until_s = max(begun, float(np.nanmax(before.at("down_done"))))
+    used = energy_of(before, 0, until_s).total_j
+    enough = simulated(on_battery(device, used * 1.001 + 1e-6), each_s=0.3)
+    empty = simulated(on_battery(device, used * 0.999), each_s=0.3)
+    assert not np.isnan(enough.at("started")[last])
+    assert np.isnan(empty.at("started")[last])

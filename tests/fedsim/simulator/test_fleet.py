@@ -7,9 +7,11 @@ from hypothesis import strategies as st
 
 from edge.link.trace import Trace
 from fedsim.errors import SimulationError
+from fedsim.hardware.radio import RadioModel
 from fedsim.simulator.fleet import Cell, Device, Round, Server, Work, simulate
 
 NOTHING = Cell()
+FOUR_PHASES = RadioModel(0, 0, 0, 0, 0, 0, ((1.0, 1.0),) * 4)
 times = st.floats(0, 100, allow_nan=False)
 
 
@@ -20,6 +22,10 @@ def each(*values):
 def device(at, **work):
     settings_of_device = {name: work.pop(name) for name in set(work) & set(Device.__dataclass_fields__)}
     return Device(Work(np.asarray(at, np.float64), **work), **{"up": 0, "down": 1, **settings_of_device})
+
+
+def radio(promotion_s, tail_s, paging_s):
+    return RadioModel(0.0, promotion_s, 1.0, 1.0, 0.0, 0.0, ((tail_s, 0.5),), paging_s)
 
 
 def test_a_lone_sample_takes_the_sum_of_its_stages():
@@ -155,7 +161,7 @@ def test_what_comes_while_all_work_gets_into_the_next_batch():
 
 def test_a_radio_wakes_stays_awake_and_is_paged():
     at = [0.0, 1.0, 20.0]
-    one = device(at, up_bits=1e5, down_bits=1e5, promotion_s=0.26, tail_s=10.0, paging_s=1.28, paged=0.25)
+    one = device(at, up_bits=1e5, down_bits=1e5, radio=radio(0.26, 10.0, 1.28), paged=0.25)
     found = simulate([Cell(1e6), Cell(1e6)], Server(each_s=0.5), [one])
     assert found.took("computed", "up_begun") == pytest.approx([0.26, 0.0, 0.26])
     assert found.took("done", "down_begun") == pytest.approx([0.0] * 3)
@@ -239,9 +245,7 @@ def test_everything_ends_in_order_and_nothing_is_lost(seed, sharing, in_flight):
             down_bits=generator.random(6) * 1e4,
             up_delay_s=generator.random(6) / 100,
             in_flight=in_flight,
-            promotion_s=0.1,
-            tail_s=0.5,
-            paging_s=1.0,
+            radio=radio(0.1, 0.5, 1.0),
         )
         for number in range(5)
     ]
@@ -271,7 +275,8 @@ def test_everything_ends_in_order_and_nothing_is_lost(seed, sharing, in_flight):
             r"up_bits has the shape \[2\]; allowed are a number",
         ),
         ([NOTHING] * 2, [device([1.0], in_flight=0)], "device 0: in_flight is 0, allowed is 1 and more"),
-        ([NOTHING] * 2, [device([1.0], tail_s=np.nan)], "device 0: tail_s is nan"),
+        ([NOTHING] * 2, [device([1.0], until_s=np.nan)], "device 0: until_s is nan, allowed is 0 and more"),
+        ([NOTHING] * 2, [device([1.0], radio=FOUR_PHASES)], "its radio's tail has 4 phases, allowed are 3"),
     ],
 )
 def test_what_does_not_fit_is_said(cells, devices, message):
