@@ -81,6 +81,7 @@ def test_a_file_beside_the_scenario_runs_from_another_folder(tmp_path: Path) -> 
     assert device["spec"]["bottleneck"] == "mymodule:Mine"
 
 
+@pytest.mark.slow
 def test_an_installed_package_is_listed_trained_served_and_compared(
     environment: Path, tmp_path: Path
 ) -> None:

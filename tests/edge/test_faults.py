@@ -6,6 +6,7 @@ import signal
 from collections import Counter
 
 import grpc
+import pytest
 import torch
 
 from edge.bundle import load_device, load_server
@@ -150,6 +151,7 @@ def test_a_server_that_falls_silent_holds_up_no_sample(
         assert "no answer within 0.3 s" in stages["total"][0]["detail"]
 
 
+@pytest.mark.slow
 def test_garbage_does_not_make_the_server_grow(models, start_server):
     server = start_server(models["coded"])
     half = load_device(models["coded"])

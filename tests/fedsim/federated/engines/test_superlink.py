@@ -33,6 +33,7 @@ def test_free_ports_are_free_and_different():
         pass
 
 
+@pytest.mark.slow
 def test_a_server_that_fails_fails_the_run_in_its_own_words(tmp_path, monkeypatch):
     monkeypatch.setenv("FEDSIM_DATA", str(tmp_path))  # where there is nothing
     with nothing_left(), pytest.raises(FederationError, match=r"cifar10.*") as caught:
