@@ -30,12 +30,12 @@ __all__ = [
 ]
 
 Floats = NDArray[np.float64]
-Sharing = Literal["processor-sharing", "fifo", "aloha"]
+Sharing = Literal["processor", "fifo", "slotted"]
 
 _KINDS: dict[Sharing, int] = {
-    "processor-sharing": kernel.PROCESSOR_SHARING,
+    "processor": kernel.PROCESSOR_SHARING,
     "fifo": kernel.FIFO,
-    "aloha": kernel.ALOHA,
+    "slotted": kernel.SLOTTED,
 }
 _ENDLESS = 1e18  # seconds
 #: Fields of a job that a device's work says.
@@ -48,12 +48,13 @@ class Cell:
 
     Args:
         rate: bits a second, or a trace of them; infinite for a medium that takes no time.
-        sharing: among the transfers of one moment: ``processor-sharing`` gives each an equal part, ``fifo``
-            carries one behind the other, ``aloha`` loses what slotted contention loses to collisions.
+        sharing: among the transfers of one moment, in the words of :data:`edge.link.spec.Sharing`:
+            ``processor`` gives each an equal part, ``fifo`` carries one behind the other, ``slotted`` is the
+            former with what contention loses to collisions.
     """
 
     rate: float | Trace = np.inf
-    sharing: Sharing = "processor-sharing"
+    sharing: Sharing = "processor"
 
     def __post_init__(self) -> None:
         if self.sharing not in _KINDS:

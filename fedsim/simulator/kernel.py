@@ -20,7 +20,6 @@ import numpy as np
 from numba import njit
 
 __all__ = [
-    "ALOHA",
     "CELL",
     "COLUMNS",
     "DEVICE",
@@ -31,6 +30,7 @@ __all__ = [
     "PROCESSOR_SHARING",
     "ROUND",
     "SERVER",
+    "SLOTTED",
     "TURN",
     "WAITING",
     "World",
@@ -40,7 +40,7 @@ __all__ = [
 #: Kinds of jobs.
 INFERENCE, ROUND = 0, 1
 #: How a cell is shared.
-PROCESSOR_SHARING, FIFO, ALOHA = 0, 1, 2
+PROCESSOR_SHARING, FIFO, SLOTTED = 0, 1, 2
 #: What is known of a job behind a run: when it came to each of these, NaN for where it never came.
 COLUMNS = (
     "due",  # its arrival, or the end of the device's pause
@@ -220,10 +220,10 @@ def _finish(pieces: Any, cell: Any, start: float, bits: float) -> float:
 def _share(kind: int, transfers: int) -> float:
     """Part of a cell's rate that each of its transfers has.
 
-    Slotted contention is slotted ALOHA with the best probability, 1 / n (Roberts 1975): of n that contend,
-    one alone gets through in (1 - 1/n)^(n-1) of the slots.
+    Slotted contention as :func:`edge.link.spec.slotted_efficiency` has it: of n that contend, one alone gets
+    through in (1 - 1/n)^(n-1) of the slots.
     """
-    if kind == ALOHA and transfers > 1:
+    if kind == SLOTTED and transfers > 1:
         return float((1.0 - 1.0 / transfers) ** (transfers - 1) / transfers)
     return 1.0 / transfers
 

@@ -69,7 +69,7 @@ def fluid(starts, bits, rate, share):
 def test_shared_cells_are_the_fluid_model(transfers, contended):
     starts, bits = zip(*transfers, strict=True)
     fleet = [device([at], up_bits=size) for at, size in transfers]
-    cell = Cell(1e6, "aloha" if contended else "processor-sharing")
+    cell = Cell(1e6, "slotted" if contended else "processor")
     found = simulate([cell, NOTHING], Server(), fleet)
     share = (lambda n: (1 - 1 / n) ** (n - 1) / n if n > 1 else 1.0) if contended else (lambda n: 1 / n)
     assert found.at("up_done") == pytest.approx(fluid(starts, bits, 1e6, share), rel=1e-6)
@@ -93,7 +93,7 @@ def test_fifo_carries_one_behind_the_other(transfers):
     st.booleans(),
     times,
     st.floats(1, 1e7),
-    st.sampled_from(["fifo", "processor-sharing"]),
+    st.sampled_from(["fifo", "processor"]),
 )
 def test_a_trace_is_followed_exactly(pieces, repeat, at, bits, sharing):
     begin = np.concatenate([[0.0], np.cumsum([length for length, _ in pieces])])
@@ -233,7 +233,7 @@ def test_rounds_and_samples_share_processor_and_link():
 
 
 @settings(deadline=None, max_examples=30)
-@given(st.integers(0, 2**32 - 1), st.sampled_from(["processor-sharing", "fifo", "aloha"]), st.integers(1, 3))
+@given(st.integers(0, 2**32 - 1), st.sampled_from(["processor", "fifo", "slotted"]), st.integers(1, 3))
 def test_everything_ends_in_order_and_nothing_is_lost(seed, sharing, in_flight):
     generator = np.random.default_rng(seed)
     fleet = [
@@ -286,7 +286,7 @@ def test_what_does_not_fit_is_said(cells, devices, message):
 
 def test_cells_and_servers_are_checked():
     with pytest.raises(
-        SimulationError, match="cell: sharing is 'csma', allowed are processor-sharing, fifo, aloha"
+        SimulationError, match="cell: sharing is 'csma', allowed are processor, fifo, slotted"
     ):
         Cell(1e6, "csma")
     with pytest.raises(SimulationError, match="cell: rate is 0"):
