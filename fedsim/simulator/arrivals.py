@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedsim.errors import SimulationError
+from fedsim.simulator.kinds import first_lines, made
 
-__all__ = ["Arrivals", "ClosedLoop", "Listed", "Periodic", "Poisson"]
+__all__ = ["Arrivals", "ClosedLoop", "Listed", "Periodic", "Poisson", "available", "from_options"]
 
 Floats = NDArray[np.float64]
 
@@ -150,6 +152,32 @@ class ClosedLoop:
         if most is None:
             raise SimulationError("arrivals: a closed loop has no end; say how many samples there are")
         return generator.exponential(self.pause_s, most) if self.random else np.full(most, self.pause_s)
+
+
+_KINDS: Mapping[str, type[Arrivals]] = {
+    "closed": ClosedLoop,
+    "periodic": Periodic,
+    "poisson": Poisson,
+    "listed": Listed,
+}
+
+
+def available() -> dict[str, str]:
+    """Every kind's name, with the first line of its documentation."""
+    return first_lines(_KINDS)
+
+
+def from_options(options: Mapping[str, Any]) -> Arrivals:
+    """Arrivals as a scenario names them: their ``kind``, and its options.
+
+    ::
+
+        {kind: poisson, rate_hz: 0.5}
+
+    Raises:
+        SimulationError: an unknown kind or option, one that is missing, or a value that is not allowed.
+    """
+    return made("arrivals", _KINDS, options)
 
 
 def _check_positive(name: str, value: float) -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedsim.errors import SimulationError
+from fedsim.simulator.kinds import first_lines, made
 
-__all__ = ["Availability", "Churn", "Shifts", "Spans", "present"]
+__all__ = ["Availability", "Churn", "Shifts", "Spans", "available", "from_options", "present"]
 
 Floats = NDArray[np.float64]
 
@@ -110,6 +112,27 @@ class Spans:
         """Those that begin in time."""
         times = np.asarray(self.on, np.float64).reshape(-1, 2)
         return _within(times[times[:, 0] < until_s])
+
+
+_KINDS: Mapping[str, type[Availability]] = {"shifts": Shifts, "churn": Churn, "spans": Spans}
+
+
+def available() -> dict[str, str]:
+    """Every kind's name, with the first line of its documentation."""
+    return first_lines(_KINDS)
+
+
+def from_options(options: Mapping[str, Any]) -> Availability:
+    """An availability as a scenario names it: its ``kind``, and its options.
+
+    ::
+
+        {kind: churn, mean_on_s: 600, mean_off_s: 60}
+
+    Raises:
+        SimulationError: an unknown kind or option, one that is missing, or a value that is not allowed.
+    """
+    return made("availability", _KINDS, options)
 
 
 def present(spans: Floats, times: Floats) -> NDArray[np.bool_]:

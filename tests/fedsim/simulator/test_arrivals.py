@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedsim.errors import SimulationError
-from fedsim.simulator.arrivals import ClosedLoop, Listed, Periodic, Poisson
+from fedsim.simulator.arrivals import ClosedLoop, Listed, Periodic, Poisson, available, from_options
 
 
 def drawn(arrivals, until_s=np.inf, most=None, seed=0):
@@ -43,6 +43,33 @@ def test_a_closed_loop_has_pauses():
     assert ClosedLoop(0.5).paused
     assert drawn(ClosedLoop(0.5), most=3).tolist() == [0.5] * 3
     assert drawn(ClosedLoop(0.5, random=True), most=20000).mean() == pytest.approx(0.5, rel=0.03)
+
+
+def test_a_scenario_names_them_by_kind():
+    assert from_options({"kind": "poisson", "rate_hz": 2}) == Poisson(2)
+    assert from_options({"kind": "listed", "at_s": [0, 1.5]}) == Listed((0, 1.5))
+    assert from_options({"kind": "closed"}) == ClosedLoop()
+    assert set(available()) == {"closed", "periodic", "poisson", "listed"}
+    assert all(available().values())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"kind": "poison", "rate_hz": 2}, "arrivals: 'poison' is an unknown kind; did you mean 'poisson'"),
+        ({"rate_hz": 2}, "None is an unknown kind"),
+        ({"kind": ["poisson"]}, "unknown kind"),
+        ({"kind": "poisson"}, "arrivals: poisson needs rate_hz"),
+        ({"kind": "poisson", "rate": 2}, "'rate' is an unknown option of poisson; did you mean 'rate_hz'"),
+        ({"kind": "poisson", "rate_hz": "fast"}, "rate_hz is 'fast', which is a text"),
+        ({"kind": "poisson", "rate_hz": None}, "cannot be used"),
+        ({"kind": "poisson", "rate_hz": 0}, "rate_hz is 0, allowed is a number, more than 0"),
+        ({"kind": "listed", "at_s": 3}, "the times of a list"),
+    ],
+)
+def test_what_names_none_is_said(options, message):
+    with pytest.raises(SimulationError, match=message):
+        from_options(options)
 
 
 @pytest.mark.parametrize(

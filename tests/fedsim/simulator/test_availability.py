@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedsim.errors import SimulationError
-from fedsim.simulator.availability import Churn, Shifts, Spans, present
+from fedsim.simulator.availability import Churn, Shifts, Spans, available, from_options, present
 
 
 def drawn(availability, until_s, seed=0):
@@ -49,6 +49,14 @@ def test_noted_spans():
     assert drawn(noted, 5.0).tolist() == [[0, 1], [2, 3]]
     assert drawn(Spans(()), 5.0).shape == (0, 2)
     assert not present(drawn(Spans(()), 5.0), np.array([1.0])).any()
+
+
+def test_a_scenario_names_it_by_kind():
+    assert from_options({"kind": "churn", "mean_on_s": 600, "mean_off_s": 60}) == Churn(600, 60)
+    assert from_options({"kind": "spans", "on": [[0, 1], [2, 3]]}) == Spans(((0, 1), (2, 3)))
+    assert set(available()) == {"shifts", "churn", "spans"}
+    with pytest.raises(SimulationError, match="availability: 'shift' is an unknown kind; did you"):
+        from_options({"kind": "shift"})
 
 
 @pytest.mark.parametrize(
