@@ -3,7 +3,9 @@
 ``python -m edge.device --server HOST:PORT --model RUN/models/METHOD --samples FILE --out EVENTS.jsonl``
 
 ``--as``, ``--level`` and ``--max-bytes`` belong to the ``--model`` before them, so that one bundle can be
-several rows of a table: ``--model DIR --as low --level 0 --model DIR --as high --level 7``.
+several rows of a table: ``--model DIR --as low --level 0 --model DIR --as high --level 7``. So do
+``--head-s`` and ``--encode-s``, with which this host stands for a slower device. ``--schedule`` says when
+samples are due.
 
 With ``--learn`` it classifies nothing, but tells the server of what its labelled samples look like to a model
 that runs whole on the device: ``--learn --server HOST:PORT --model DIR --samples FILE``.
@@ -16,6 +18,7 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING
 
 from edge.device_arguments import REFUSED, UNANSWERED, UNWRITTEN, check, parser
@@ -23,12 +26,15 @@ from edge.leash import Leash
 
 if TYPE_CHECKING:
     import argparse
+    from pathlib import Path
 
     import grpc
 
     from edge.arguments import Parser
     from edge.journal import Journal
+    from edge.pace import Pace
     from edge.samples import Samples
+    from edge.sending import Choice
     from edge.session import Plan, Tally
 
 __all__ = ["REFUSED", "UNANSWERED", "UNWRITTEN", "main"]
@@ -41,6 +47,7 @@ def _credentials(options: argparse.Namespace) -> grpc.ChannelCredentials | None:
 
 
 def _plan(options: argparse.Namespace) -> Plan:
+    from edge.schedule import Schedule  # noqa: PLC0415
     from edge.sending import Erasure  # noqa: PLC0415
     from edge.session import Plan  # noqa: PLC0415
 
@@ -51,29 +58,41 @@ def _plan(options: argparse.Namespace) -> Plan:
         in_flight=options.in_flight,
         deadline_s=options.deadline,
         interval_s=options.interval_ms / 1e3,
+        schedule=None if options.schedule is None else Schedule.read(options.schedule),
         warmup=options.warmup,
         credentials=_credentials(options),
         erasure=Erasure(options.erase, options.erase_seed),
     )
 
 
+def _chosen(options: argparse.Namespace) -> list[tuple[Path, Choice, Pace]]:
+    """Each model, with what was chosen for it."""
+    from edge.pace import Pace  # noqa: PLC0415
+    from edge.sending import Choice  # noqa: PLC0415
+
+    found = []
+    for folder, chosen in zip(options.model, options.chosen, strict=True):
+        pace = {name: chosen[name] for name in ("head_s", "encode_s") if name in chosen}
+        choice = {name: value for name, value in chosen.items() if name not in pace}
+        found.append((folder, Choice(**choice), Pace(**pace)))
+    return found
+
+
 async def _run(options: argparse.Namespace, samples: Samples, plan: Plan, journal: Journal) -> list[Tally]:
     from edge.bundle import device_spec, load_device  # noqa: PLC0415
-    from edge.sending import Choice  # noqa: PLC0415
     from edge.session import run_model  # noqa: PLC0415
 
-    choices = [Choice(**chosen) for chosen in options.chosen]
-    names = [choice.method or device_spec(f).name for f, choice in zip(options.model, choices, strict=True)]
+    models = _chosen(options)
+    names = [choice.method or device_spec(folder).name for folder, choice, _ in models]
     for twice in (one for one in names if names.count(one) > 1):
         raise ValueError(f"two models would both be called {twice} in the events: name one of them with --as")
     fallback = None if options.fallback is None else load_device(options.fallback)
     leash = Leash() if options.leashed else None
     tallies = []
-    for folder, choice in zip(options.model, choices, strict=True):
+    for folder, choice, pace in models:
         half = load_device(folder)  # one at a time: a small board need not hold them all
-        if leash is not None:
-            await asyncio.to_thread(leash.wait, choice.name(half))
-        tallies.append(await run_model(half, samples, plan, journal, fallback, choice))
+        let_go = None if leash is None else partial(asyncio.to_thread, leash.wait, choice.name(half))
+        tallies.append(await run_model(half, samples, plan, journal, fallback, choice, pace, let_go))
     return tallies
 
 

@@ -114,6 +114,20 @@ def parser() -> Parser:
         "payload is at most B bytes; where even the lowest is longer nothing is sent",
     )
     add(
+        "--head-s",
+        type=seconds,
+        action=_OfModel,
+        metavar="S",
+        help="of the --model before it: let its head last as long as on a slower device, S seconds",
+    )
+    add(
+        "--encode-s",
+        type=seconds,
+        action=_OfModel,
+        metavar="S",
+        help="of the --model before it: let its encoder last S seconds",
+    )
+    add(
         "--samples",
         type=existing_file,
         required=True,
@@ -177,6 +191,14 @@ def parser() -> Parser:
         "when it was scheduled",
     )
     add(
+        "--schedule",
+        type=existing_file,
+        metavar="FILE",
+        help="safetensors: at_s float64 [N], seconds after the start at which each sample is due, in order; "
+        "or pause_s float64 [N], seconds behind the answer before. No sample begins earlier; its latency "
+        "counts from when it begins",
+    )
+    add(
         "--warmup",
         type=count(0),
         default=3,
@@ -207,8 +229,8 @@ def parser() -> Parser:
     add(
         "--leashed",
         action="store_true",
-        help="for a program that runs devices: before each model print 'ready NAME' and wait for a line on "
-        "standard input; end when that closes",
+        help="for a program that runs devices: before each model, when it is ready to run, print "
+        "'ready NAME' and wait for a line on standard input; end when that closes",
     )
     add("--tls-ca", type=existing_file, metavar="FILE", help="certificates to trust (PEM); turns TLS on")
     return parser
@@ -216,8 +238,8 @@ def parser() -> Parser:
 
 # Options that mean nothing to a device that learns, or would make it count a sample twice.
 _ONLY_RUNNING = (
-    *("out", "run", "in_flight", "fallback", "repeat", "interval_ms", "warmup", "erase", "erase_seed"),
-    *("leashed", "method", "level", "max_bytes"),
+    *("out", "run", "in_flight", "fallback", "repeat", "interval_ms", "schedule", "warmup", "erase"),
+    *("erase_seed", "leashed", "method", "level", "max_bytes", "head_s", "encode_s"),
 )
 
 
@@ -228,6 +250,8 @@ def check(parser: Parser, options: argparse.Namespace) -> None:
             parser.error("the following arguments are required: --out")
         if options.bits is not None:
             parser.error("--bits is of no use without --learn")
+        if options.schedule is not None and options.interval_ms:
+            parser.error("--schedule and --interval-ms both say when samples begin: give one of them")
         return
     if options.server is None:
         parser.error("--learn needs a tail server: --server HOST:PORT")

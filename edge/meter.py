@@ -23,6 +23,9 @@ class Event:
     (``ideal_bits``, ``payload_bytes``) once, what it cost to bring it over (``frame_bytes``,
     ``wire_bytes``) summed over all attempts. ``total`` carries the outcome. A field that does not
     apply, or is not known, is None.
+
+    A stage that was waited out to what it takes on a modelled device is ``modelled``, though a clock was
+    read; ``total`` is what the clock said from the sample's beginning to its end, and ``measured``.
     """
 
     run: str
@@ -44,6 +47,8 @@ class Event:
     outcome: Outcome | None = None
     label: int | None = None
     prediction: int | None = None
+    #: Unix time at which a schedule had the sample due, of ``total``; ``start_s`` is when it was begun.
+    due_s: float | None = None
     #: Why a sample failed or was answered locally, why a stream ended, what else was odd.
     detail: str | None = None
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from edge.clock import Clock
 from edge.journal import Journal
-from edge.meter import Event, Outcome
+from edge.meter import Event, Outcome, Provenance
 
 __all__ = ["Recorder"]
 
@@ -61,6 +61,7 @@ class Recorder:
                 stage,
                 start + self._epoch,
                 duration,
+                provenance="modelled" if stage in clock.modelled else "measured",
                 sample=number,
                 **(sent or {} if stage == "send" else {}),
             )
@@ -74,6 +75,7 @@ class Recorder:
             outcome=outcome,
             label=label,
             prediction=prediction,
+            due_s=None if clock.due is None else clock.due + self._epoch,
             detail=detail,
         )
         self._journal.append([*events, total])
@@ -86,12 +88,19 @@ class Recorder:
         """
         self._journal.append([self._event("stream", opened_at, duration_s, **rest)])
 
-    def _event(self, stage: str, start_s: float, duration_s: float, **rest: Any) -> Event:
+    def _event(
+        self,
+        stage: str,
+        start_s: float,
+        duration_s: float,
+        provenance: Provenance = "measured",
+        **rest: Any,
+    ) -> Event:
         return Event(
             stage=stage,
             start_s=start_s,
             duration_s=duration_s,
-            provenance="measured",
+            provenance=provenance,
             **self._common,
             **rest,
         )

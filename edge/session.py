@@ -6,12 +6,9 @@ import asyncio
 import sys
 import time
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-import grpc
 from torch import Tensor
 
 from edge.bundle import DeviceHalf
@@ -19,10 +16,14 @@ from edge.client import TailClient
 from edge.clock import Clock
 from edge.journal import Journal
 from edge.meter import Outcome
+from edge.pace import SLOWER, Pace
+from edge.plan import Plan, Tally
+from edge.processor import Processor
 from edge.recorder import Recorder
 from edge.samples import Samples
-from edge.sending import Choice, Coded, Erasure
+from edge.sending import Choice, Coded
 from edge.stream import Delivery, StreamRecord
+from edge.turns import AtInterval, OnSchedule, Turns
 
 if TYPE_CHECKING:
     from edge.rpc import Downlink
@@ -30,47 +31,6 @@ if TYPE_CHECKING:
 __all__ = ["Plan", "Tally", "run_model"]
 
 _PROGRESS_S = 1.0
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """How samples are run, whichever the model.
-
-    Args:
-        run: name of the run, for the events.
-        client: name of this device, for the events and the server's log.
-        server: HOST:PORT; not needed for a model that runs on the device as a whole.
-        in_flight: samples in progress at once.
-        deadline_s: time that a sample has on its way to the server and back.
-        interval_s: samples are scheduled this far apart; 0 begins one as soon as another is final. The
-            clock of a sample that has to wait for its turn starts when it was scheduled, so that its
-            ``total`` has the wait in it, which is no stage.
-        warmup: times that the first sample is run, unrecorded, before the stream is opened.
-        credentials: for TLS; plain TCP without.
-        erasure: packets that are lost on the way to the server. Events carry what a payload held before
-            (``ideal_bits``, ``payload_bytes``), and what crossed the socket after (``frame_bytes``,
-            ``wire_bytes``); of a sample that lost every packet nothing crossed, and no bytes are noted.
-    """
-
-    run: str
-    client: str
-    server: str | None = None
-    in_flight: int = 1
-    deadline_s: float = 10.0
-    interval_s: float = 0.0
-    warmup: int = 3
-    credentials: grpc.ChannelCredentials | None = None
-    erasure: Erasure = field(default_factory=Erasure)
-
-
-@dataclass(slots=True)
-class Tally:
-    """How it went: samples that failed, and why the server refused the device, if it did."""
-
-    failed: int = 0
-    refused: str | None = None
 
 
 async def run_model(
@@ -80,6 +40,8 @@ async def run_model(
     journal: Journal,
     fallback: DeviceHalf | None = None,
     choice: Choice = Choice(),  # noqa: B008  immutable
+    pace: Pace = Pace(),  # noqa: B008  immutable
+    let_go: Callable[[], Awaitable[None]] | None = None,
 ) -> Tally:
     """Run every sample until it is answered, answered by ``fallback``, or failed.
 
@@ -93,10 +55,15 @@ async def run_model(
     is sent, because no level fits ``choice.max_bytes`` or every packet was lost, goes to ``fallback`` or
     has failed.
 
+    A stage that ``pace`` sets is waited out and ``modelled``. Where this host takes longer the stage is
+    ``measured``, and ``total`` says so.
+
+    ``let_go`` is awaited when all is ready: warmed up, and connected. From then on a schedule counts.
+
     Raises:
         JournalError: the events could not be written.
-        ValueError: images of another shape than the model's, a model that needs a server without one, or
-            a choice that the model does not have.
+        ValueError: images of another shape than the model's, a model that needs a server without one, a
+            choice or a pace that the model does not have, or a schedule of more or fewer samples.
     """
     for name, model in (("model", half), ("fallback model", fallback)):
         if model is not None and tuple(model.spec.input_shape) != samples.shape:
@@ -109,11 +76,14 @@ async def run_model(
     if plan.server is None and not half.local:
         raise ValueError(f"model {half.spec.name} needs a tail server: --server HOST:PORT")
     choice.check(half)
-    runner = _Runner(half, fallback, samples, plan, journal, choice)
+    pace.check(half)
+    if plan.schedule is not None:
+        plan.schedule.check(len(samples))
+    runner = _Runner(half, fallback, samples, plan, journal, choice, pace, let_go)
     try:
         return await runner.run()
     finally:
-        runner.executor.shutdown()
+        runner.processor.close()
 
 
 class _Runner:
@@ -125,13 +95,17 @@ class _Runner:
         plan: Plan,
         journal: Journal,
         choice: Choice,
+        pace: Pace,
+        let_go: Callable[[], Awaitable[None]] | None,
     ) -> None:
-        self.executor = ThreadPoolExecutor(1, thread_name_prefix="head")
         self._half = half
         self._fallback = fallback
         self._samples = samples
         self._plan = plan
         self._choice = choice
+        self._pace = pace
+        self._let_go = let_go
+        self.processor = Processor(pace, aside=plan.in_flight > 1)
         self._method = choice.name(half)
         self._recorder = Recorder(journal, plan.run, self._method, plan.client, half.spec.rate)
         self._tally = Tally()
@@ -139,6 +113,7 @@ class _Runner:
         self._reported = time.monotonic()
 
     async def run(self) -> Tally:
+        """Every sample, each until it is final."""
         image = self._samples.image(0)
         for _ in range(self._plan.warmup):
             features = self._half.features(image)
@@ -168,13 +143,16 @@ class _Runner:
 
     async def _each(self, run_one: Callable[[int, Tensor, Clock], Awaitable[None]]) -> None:
         slots = asyncio.Semaphore(self._plan.in_flight)
-        first = time.perf_counter()
+        if self._let_go is not None:
+            await self._let_go()
+        schedule = self._plan.schedule
+        turns: Turns = AtInterval(self._plan.interval_s) if schedule is None else OnSchedule(schedule)
 
-        async def one(position: int, image: Tensor, scheduled: float | None) -> None:
-            clock = Clock() if scheduled is None else Clock(scheduled)
+        async def one(position: int, image: Tensor, clock: Clock) -> None:
             try:
                 await run_one(position, image, clock)
             finally:
+                turns.answered(time.perf_counter() if clock.ended is None else clock.ended)
                 slots.release()
             self._done += 1
             self._report()
@@ -184,26 +162,18 @@ class _Runner:
                 for position in range(len(self._samples)):
                     await slots.acquire()
                     image = self._samples.image(position)
-                    late = await self._turn(first + position * self._plan.interval_s)
-                    group.create_task(one(position, image, late))
+                    group.create_task(one(position, image, await turns.next()))
         except BaseExceptionGroup as errors:  # no sample's own: what ended the run, once for each in flight
             raise errors.exceptions[0] from None
-
-    async def _turn(self, scheduled: float) -> float | None:
-        """Wait for the time at which a sample is scheduled; that time, if it has passed already."""
-        early = scheduled - time.perf_counter()
-        if not self._plan.interval_s:
-            return None
-        if early < 0:
-            return scheduled
-        await asyncio.sleep(early)
-        return None
+        finally:
+            turns.close()
 
     # One sample.
 
     async def _locally(self, position: int, image: Tensor, clock: Clock) -> None:
         try:
-            logits = await self._timed(clock, "head", self._half.features, image)
+            async with self.processor.taken():
+                logits = await self.processor.stage(clock, "head", self._half.features, image)
         except BaseException as error:
             await self._finish(position, clock, "failed", detail=_told(error))
             return
@@ -216,8 +186,9 @@ class _Runner:
             return
         number = self._samples.number(position)
         try:
-            features = await self._timed(clock, "head", self._half.features, image)
-            coded = await self._timed(clock, "encode", self._encoded, features)
+            async with self.processor.taken():
+                features = await self.processor.stage(clock, "head", self._half.features, image)
+                coded = await self.processor.stage(clock, "encode", self._encoded, features)
             arriving = self._plan.erasure.passed(self._half, coded.payload, number)
         except BaseException as error:
             await self._finish(position, clock, "failed", detail=_told(error))
@@ -254,7 +225,7 @@ class _Runner:
             await self._finish(position, clock, "failed", payload, delivery, detail=why)
             return
         try:
-            logits = await self._computed(self._fallback.features, image)
+            logits = await self.processor.compute(self._fallback.features, image)
         except BaseException as error:
             detail = f"{why}; fallback: {_told(error)}"
             await self._finish(position, clock, "failed", payload, delivery, detail=detail)
@@ -262,22 +233,6 @@ class _Runner:
         clock.stop()
         label = int(logits.argmax())
         await self._finish(position, clock, "local", payload, delivery, prediction=label, detail=why)
-
-    async def _timed(self, clock: Clock, stage: str, function: Callable[[Any], T], argument: Any) -> T:
-        def run(value: Any) -> tuple[float, float, T]:
-            start = time.perf_counter()
-            result = function(value)
-            return start, time.perf_counter() - start, result
-
-        start, duration, result = await self._computed(run, argument)
-        clock.add(stage, start, duration)
-        return result
-
-    async def _computed(self, function: Callable[[Any], T], argument: Any) -> T:
-        """Compute in a thread where other samples are in flight, so that their replies are seen on time."""
-        if self._plan.in_flight == 1:
-            return function(argument)
-        return await asyncio.get_running_loop().run_in_executor(self.executor, function, argument)
 
     def _encoded(self, features: Tensor) -> Coded:
         return self._choice.encoded(self._half, features)
@@ -300,13 +255,16 @@ class _Runner:
         if outcome == "failed":
             self._tally.failed += 1
         details = [] if detail is None else [detail]
+        if (slower := self._pace.note(clock)) is not None:
+            self._tally.slower += 1
+            details.append(slower)
         sent: dict[str, Any] = {}
         if payload is not None and delivery is not None:
             sent = _bytes(payload, delivery)
             if delivery.attempts > 1:
                 details.append(f"sent {delivery.attempts} times")
             try:
-                sent["ideal_bits"] = await self._computed(self._ideal_bits, payload)
+                sent["ideal_bits"] = await self.processor.compute(self._ideal_bits, payload)
             except BaseException as error:
                 details.append(f"ideal_bits: {_told(error)}")
         self._recorder.sample(
@@ -337,6 +295,9 @@ class _Runner:
         if last or now - self._reported >= _PROGRESS_S:
             self._reported = now
             text = f"{self._method}: sample {self._done}/{len(self._samples)}"
+            print(text, file=sys.stderr, flush=True)
+        if last and self._tally.slower:
+            text = f"{self._method}: {SLOWER}, for {self._tally.slower} of {self._done} samples"
             print(text, file=sys.stderr, flush=True)
 
 

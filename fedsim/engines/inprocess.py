@@ -7,7 +7,8 @@
 What a sample costs is computed as the engine ``processes`` computes it, sample by sample on the
 device's side, with real payloads in real messages: payload and frame bytes are the same. There is no
 socket, so no wire bytes; no queue, so no such stage; ``send`` is the time that making and reading the
-message takes, and ``in_flight`` and deadlines have no meaning. Decoder and tail work on batches of the
+message takes, and ``in_flight``, deadlines, schedules, cells and the pace of another device have no meaning:
+each sample takes what it takes here, right behind the one before. Decoder and tail work on batches of the
 server's size, whose time counts for each of their samples, as on the server.
 """
 
@@ -43,7 +44,7 @@ def run(plan: RunPlan, report: Callable[[int], None]) -> list[str]:
     """Carry the plan out, method by method and device by device.
 
     Args:
-        plan: what to run; its ``workers`` and ``batch_wait_ms`` have no meaning here.
+        plan: what to run; its ``workers``, ``batch_wait_ms`` and ``cells`` have no meaning here.
         report: called with the number of samples finished so far, a few times a second.
 
     Returns:

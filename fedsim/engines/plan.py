@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from edge.link import LinkSpec
+from fedsim.errors import EngineError
 
 __all__ = ["DevicePlan", "Engine", "Method", "RunPlan"]
 
@@ -21,7 +24,11 @@ class Method:
 
 @dataclass(frozen=True)
 class DevicePlan:
-    """One device. It takes every ``devices``-th sample, beginning with its own number."""
+    """One device. It takes every ``devices``-th sample, beginning with its own number.
+
+    ``pace`` has, for methods by their names, what the head and the encoder of a sample take on the device
+    that this one stands for [s]; None for the encoder of a method that is ``local``. They last no shorter.
+    """
 
     client: str
     in_flight: int
@@ -29,6 +36,9 @@ class DevicePlan:
     fallback: Path | None  #: bundle of the whole network, to answer what the server does not
     erasure: float = 0.0  #: probability that a packet of a payload is lost on its way
     erasure_seed: int = 0  #: decides which
+    schedule: Path | None = None  #: when its samples are due, anew for each method: :mod:`edge.schedule`
+    pace: Mapping[str, tuple[float, float | None]] | None = None
+    cell: str | None = None  #: the link between it and the server, shared with all that name the same
 
 
 @dataclass(frozen=True)
@@ -45,6 +55,12 @@ class RunPlan:
         workers: threads of the tail server that run the tail.
         batch_size: samples at which the server closes a batch.
         batch_wait_ms: milliseconds after which it closes one that is not full.
+        cells: links by name. A device that names none is right beside the server.
+        seed: of the links' jitter, loss and contention.
+
+    Raises:
+        EngineError: a device names a cell or paces a method that there is not, or no file can be called
+            like a cell.
     """
 
     run: str
@@ -56,11 +72,33 @@ class RunPlan:
     workers: int
     batch_size: int
     batch_wait_ms: float
+    cells: Mapping[str, LinkSpec] = field(default_factory=dict)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in self.cells:
+            if not name or Path(name).name != name:
+                raise EngineError(f"a cell is called {name!r}; a file has to be called so, too")
+        methods = [method.name for method in self.methods]
+        for device in self.devices:
+            if device.cell is not None and device.cell not in self.cells:
+                there_are = ", ".join(self.cells) or "none"
+                raise EngineError(f"{device.client}: a cell {device.cell!r}; there are {there_are}")
+            for name in device.pace or ():
+                if name not in methods:
+                    raise EngineError(
+                        f"{device.client}: a pace of the method {name!r}; there are {', '.join(methods)}"
+                    )
 
     @property
     def events(self) -> Path:
         """Folder of the event files."""
         return self.folder / "events"
+
+    @property
+    def links(self) -> Path:
+        """Folder of what each cell has carried: ``<name>.json``."""
+        return self.folder / "links"
 
     @property
     def total_samples(self) -> int:

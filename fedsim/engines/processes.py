@@ -3,13 +3,22 @@
 They are the programs ``edge.server`` and ``edge.device``, just as they run on two machines. All
 devices begin each method together, so that its latency is measured under its own load. A server that
 dies is started again at the same address, and the devices go on; nothing outlives the engine.
+
+::
+
+    device --.
+    device --+-- edge.link: a cell --.
+    device --.                       +-- edge.server
+    device --+-- edge.link: a cell --'
+    device --------------------------'
+
+Where a device has a cell it connects to a relay that is the cell's link, a process too. What the relay has
+carried stands in ``links/<cell>.json`` at the end: bytes and seconds of both directions, and connections.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -18,13 +27,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from edge.leash import READY
+from fedsim.engines.children import STOP_S, Announced, Child
 from fedsim.engines.plan import DevicePlan, RunPlan
-from fedsim.errors import EngineError
 
 __all__ = ["run"]
 
-_START_S = 60.0  # until the server serves
-_STOP_S = 20.0  # until a process that was asked to stop is killed
 _POLL_S = 0.1
 _RESTARTS = 2  # of a server that dies
 _SOME_SAMPLES_FAILED = 4  # exit code of edge.device; the ledger says which
@@ -41,94 +48,49 @@ def run(plan: RunPlan, report: Callable[[int], None]) -> list[str]:
         what went wrong on the way and was mended, in words.
 
     Raises:
-        EngineError: a device ended that should not have, or the server does so again and again;
+        EngineError: a device or a link ended that should not have, or the server does so again and again;
             repeats what it said. Nothing is left running.
     """
     plan.events.mkdir(parents=True)
     logs = plan.folder / "logs"
     logs.mkdir()
-    processes: list[_Process] = []
+    started: list[Child] = []
     try:
         server = None
+        links: dict[str, _Link] = {}
         if any(not method.local for method in plan.methods):
             server = _Server(plan, logs)
-            processes.append(server)
-        devices = [
-            _Device(device.client, _device_command(plan, number, device, server), logs)
-            for number, device in enumerate(plan.devices)
-        ]
-        processes.extend(devices)
-        _wait(plan, server, devices, report)
+            started.append(server)
+            for cell in dict.fromkeys(device.cell for device in plan.devices if device.cell is not None):
+                links[cell] = _Link(plan, cell, server, logs)
+                started.append(links[cell])
+        devices = []
+        for number, device in enumerate(plan.devices):
+            reached = server if device.cell is None or server is None else links[device.cell]
+            address = None if reached is None else reached.address
+            devices.append(_Device(device.client, _device_command(plan, number, device, address), logs))
+            started.append(devices[-1])
+        _wait(plan, server, list(links.values()), devices, report)
+        for link in links.values():
+            link.finish()
         return server.restarts if server is not None else []
     finally:
-        for process in processes:
-            process.terminate()
-        for process in processes:
-            process.wait(_STOP_S)
+        for child in started:
+            child.terminate()
+        for child in started:
+            child.wait(STOP_S)
 
 
-class _Process:
-    """A child on a leash: it ends when this process does. Its messages go to a log file."""
-
-    def __init__(self, name: str, command: list[str], logs: Path, stdout: int | None = None) -> None:
-        self.name = name
-        self.log = logs / f"{name}.log"
-        self._command = command
-        self._stdout = stdout
-        self._child = self._start()
-
-    def _start(self) -> subprocess.Popen[bytes]:
-        with self.log.open("ab") as output:
-            return subprocess.Popen(
-                self._command,
-                stdin=subprocess.PIPE,
-                stdout=output if self._stdout is None else self._stdout,
-                stderr=output,
-            )
-
-    def poll(self) -> int | None:
-        """The exit code; None while it runs."""
-        return self._child.poll()
-
-    def failure(self, code: int) -> EngineError:
-        """Its end as an error, with the last lines that it wrote."""
-        said = self.log.read_text(errors="replace").strip().splitlines()[-15:]
-        return EngineError(
-            f"{self.name} ended with exit code {code}:\n" + "\n".join(f"  {line}" for line in said)
-        )
-
-    def terminate(self) -> None:
-        """Ask it to stop."""
-        if self.poll() is None:
-            self._child.send_signal(signal.SIGTERM)
-
-    def wait(self, timeout: float) -> None:
-        """Wait for its end, and kill it where it does not come."""
-        try:
-            self._child.wait(timeout)
-        except subprocess.TimeoutExpired:
-            self._child.kill()
-            self._child.wait()
-        for pipe in (self._child.stdin, self._child.stdout):
-            if pipe is not None:
-                with suppress(BrokenPipeError):
-                    pipe.close()
-
-
-class _Server(_Process):
+class _Server(Announced):
     """The tail server; serves when constructed."""
 
     def __init__(self, plan: RunPlan, logs: Path) -> None:
-        self._announcement = plan.folder / "server.json"
-        command = [sys.executable, "-m", "edge.server", "--leashed", "--announce", str(self._announcement)]
-        command += ["--workers", str(plan.workers), "--batch", str(plan.batch_size)]
-        command += ["--wait-ms", str(plan.batch_wait_ms)]
+        command = [sys.executable, "-m", "edge.server", "--workers", str(plan.workers)]
+        command += ["--batch", str(plan.batch_size), "--wait-ms", str(plan.batch_wait_ms)]
         bundles = dict.fromkeys(method.bundle for method in plan.methods if not method.local)
         for bundle in bundles:  # a bundle serves all its levels
             command += ["--model", str(bundle)]
-        super().__init__("server", [*command, "--listen", "127.0.0.1:0"], logs)
-        self.address = self._announced()
-        self._command = [*command, "--listen", self.address]
+        super().__init__("server", command, logs, plan.folder / "server.json")
         #: What it was started again for.
         self.restarts: list[str] = []
 
@@ -144,30 +106,45 @@ class _Server(_Process):
         if len(self.restarts) == _RESTARTS:
             raise self.failure(code)
         self.restarts.append(f"the server ended with exit code {code} and was started again")
-        super().wait(0)
-        self._child = self._start()
-        self._announced()
-
-    def _announced(self) -> str:
-        deadline = time.monotonic() + _START_S
-        try:
-            while not self._announcement.exists():
-                code = self.poll()
-                if code is not None:
-                    raise self.failure(code)
-                if time.monotonic() > deadline:
-                    raise EngineError(f"the server does not serve after {_START_S:g} s; see {self.log}")
-                time.sleep(_POLL_S / 4)
-            return str(json.loads(self._announcement.read_text())["address"])
-        except EngineError:
-            self.terminate()
-            self.wait(_STOP_S)
-            raise
-        finally:
-            self._announcement.unlink(missing_ok=True)
+        self.start_again("--listen", self.address)
 
 
-class _Device(_Process):
+class _Link(Announced):
+    """The link of a cell: a relay to the server, which passes on what comes once it is constructed."""
+
+    def __init__(self, plan: RunPlan, cell: str, server: _Server, logs: Path) -> None:
+        name = f"link-{cell}"
+        spec, self._counters = logs / f"{name}.json", plan.links / f"{cell}.json"
+        plan.links.mkdir(exist_ok=True)
+        spec.write_text(plan.cells[cell].to_json() + "\n", encoding="utf-8")
+        command = [sys.executable, "-m", "edge.link", "--to", server.address, "--spec", str(spec)]
+        command += ["--seed", str(plan.seed + list(plan.cells).index(cell))]
+        command += ["--counters", str(self._counters)]
+        super().__init__(name, command, logs, plan.folder / f"{name}.json")
+
+    def check(self) -> None:
+        """See that it has not ended.
+
+        Raises:
+            EngineError: it has. Its devices would only wait for their deadlines.
+        """
+        code = self.poll()
+        if code is not None:
+            raise self.failure(code)
+
+    def finish(self) -> None:
+        """Let it end, and write down what it has carried.
+
+        Raises:
+            EngineError: it did not.
+        """
+        self.terminate()
+        code = self.wait(STOP_S)
+        if code or not self._counters.exists():
+            raise self.failure(code)
+
+
+class _Device(Child):
     """A device. It waits before each method until it is let go."""
 
     def __init__(self, name: str, command: list[str], logs: Path) -> None:
@@ -191,26 +168,37 @@ class _Device(_Process):
             self._child.stdin.flush()
 
 
-def _device_command(plan: RunPlan, number: int, device: DevicePlan, server: _Server | None) -> list[str]:
+def _device_command(plan: RunPlan, number: int, device: DevicePlan, server: str | None) -> list[str]:
     command = [sys.executable, "-m", "edge.device", "--leashed", "--run", plan.run, "--client", device.client]
     command += ["--samples", str(plan.samples), "--shard", f"{number}/{len(plan.devices)}"]
     command += ["--out", str(plan.events / f"{device.client}.jsonl")]
     command += ["--in-flight", str(device.in_flight), "--deadline", str(device.deadline_s)]
     if server is not None:
-        command += ["--server", server.address]
+        command += ["--server", server]
     if device.fallback is not None:
         command += ["--fallback", str(device.fallback)]
     if device.erasure:
         command += ["--erase", str(device.erasure), "--erase-seed", str(device.erasure_seed)]
+    if device.schedule is not None:
+        command += ["--schedule", str(device.schedule)]
     for method in plan.methods:
         command += ["--model", str(method.bundle), "--as", method.name]
         if method.level is not None:
             command += ["--level", str(method.level)]
+        if device.pace is not None and method.name in device.pace:
+            head_s, encode_s = device.pace[method.name]
+            command += ["--head-s", repr(float(head_s))]
+            if encode_s is not None:
+                command += ["--encode-s", repr(float(encode_s))]
     return command
 
 
 def _wait(
-    plan: RunPlan, server: _Server | None, devices: list[_Device], report: Callable[[int], None]
+    plan: RunPlan,
+    server: _Server | None,
+    links: list[_Link],
+    devices: list[_Device],
+    report: Callable[[int], None],
 ) -> None:
     counters = [_FinishedSamples(plan.events / f"{device.client}.jsonl") for device in plan.devices]
     running = list(devices)
@@ -225,6 +213,8 @@ def _wait(
             running.remove(device)
         if server is not None and running:
             server.keep_alive()
+        for link in links:
+            link.check()
         waiting = [device.waits() for device in running]
         if all(waiting):
             for device in running:

@@ -37,6 +37,7 @@ LEDGER_VERSION = 1
 
 _VERSION_KEY = b"fedsim.ledger"
 _REQUIRED = {"run", "method", "client", "stage", "start_s", "duration_s", "provenance"}
+_ADDED = {"due_s"}  # columns that older ledgers do not have
 _CHOICES = {"provenance": get_args(Provenance), "outcome": get_args(Outcome)}
 _TYPES: dict[str, pa.DataType] = {
     "run": pa.string(),
@@ -58,6 +59,7 @@ _TYPES: dict[str, pa.DataType] = {
     "outcome": pa.string(),
     "label": pa.int64(),
     "prediction": pa.int64(),
+    "due_s": pa.float64(),
     "detail": pa.string(),
 }
 
@@ -74,7 +76,7 @@ def _kind(name: str, type_: pa.DataType) -> str:
         return _TEXT
     if pa.types.is_integer(type_):
         return _COUNT
-    return _NUMBER if name in {"rate", "start_s"} else _AMOUNT
+    return _NUMBER if name in {"rate", "start_s", "due_s"} else _AMOUNT
 
 
 _KINDS = {name: _kind(name, type_) for name, type_ in _TYPES.items()}
@@ -134,7 +136,7 @@ def write_parquet(events: Iterable[Event], path: Path) -> pa.Table:
 
 
 def read_parquet(path: Path) -> pa.Table:
-    """The ledger written by :func:`write_parquet`.
+    """The ledger written by :func:`write_parquet`; of an older one, columns that it does not have are null.
 
     Raises:
         LedgerError: no such file, not Parquet, another version or other columns.
@@ -147,6 +149,12 @@ def read_parquet(path: Path) -> pa.Table:
     if version != str(LEDGER_VERSION).encode():
         found = "none" if version is None else version.decode(errors="replace")
         raise LedgerError(f"{path}: ledger version {found}, expected {LEDGER_VERSION}")
+    for name in _ADDED - set(table.schema.names):
+        table = table.add_column(
+            min(SCHEMA.get_field_index(name), table.num_columns),
+            SCHEMA.field(name),
+            pa.nulls(table.num_rows, SCHEMA.field(name).type),
+        )
     if not table.schema.equals(SCHEMA):
         raise LedgerError(f"{path}: columns {table.schema.names}, expected {SCHEMA.names} with their types")
     return table

@@ -202,13 +202,18 @@ def test_a_device_is_small(models, samples, start_server, tmp_path):
         (["--deadline", "soon"], "'soon' is not a number of at least 0"),
         (["--fallback", "{plain}"], "fallback model plain is split at stage2"),
         (["--model", "{plain}"], "needs a tail server"),
+        (["--schedule", "{text}"], "text: not a readable safetensors file"),
+        (["--schedule", "{short}"], "a schedule of 2 samples, but the device has 40"),
+        (["--schedule", "{short}", "--interval-ms", "5"], "--schedule and --interval-ms both say when"),
+        (["--limit", "1", "--encode-s", "1"], "runs whole on the device: it has no encode_s"),
     ],
 )
 def test_bad_arguments_are_one_line_and_exit_code_2(models, samples, tmp_path, capsys, arguments, words):
     (tmp_path / "text").write_text("no tensors")
     save_file({"images": torch.zeros(2, 1, 8, 8)}, tmp_path / "odd")
     save_file({"images": torch.zeros(2, 1, 9, 9, dtype=torch.uint8)}, tmp_path / "large")
-    names = {name: tmp_path / name for name in ("nowhere", "text", "odd", "large")}
+    save_file({"pause_s": torch.zeros(2, dtype=torch.float64)}, tmp_path / "short")
+    names = {name: tmp_path / name for name in ("nowhere", "text", "odd", "large", "short")}
     usual = {"--samples": samples, "--out": tmp_path / "events.jsonl", "--model": models["whole"]}
     given = dict(zip(arguments[::2], arguments[1::2], strict=True))
     words_of_command = [

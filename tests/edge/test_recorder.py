@@ -38,6 +38,19 @@ def test_a_sample_is_its_stages_and_their_total(recorded):
     assert (total.outcome, total.label, total.prediction, total.detail) == ("answered", 3, 4, "odd")
 
 
+def test_what_was_due_and_what_was_waited_out_is_told_apart(recorded):
+    recorder, events = recorded
+    clock = Clock()
+    clock.due = clock.began - 0.5
+    at = clock.add("head", clock.began, 0.25, modelled=True)
+    clock.stop(clock.add("encode", at, 0.5))
+    recorder.sample(7, 3, clock, "local")
+    head, encode, total = events()
+    assert [event.provenance for event in (head, encode, total)] == ["modelled", "measured", "measured"]
+    assert [event.due_s for event in (head, encode)] == [None, None]
+    assert total.due_s == pytest.approx(total.start_s - 0.5)
+
+
 def test_times_are_unix_times_and_a_clock_that_runs_is_stopped(recorded):
     recorder, events = recorded
     before = time.time()

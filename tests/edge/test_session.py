@@ -5,12 +5,15 @@ import threading
 import time
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 
 from edge.bundle import load_device
 from edge.journal import Journal
+from edge.pace import Pace
 from edge.samples import Samples
+from edge.schedule import Schedule
 from edge.session import Plan, run_model
 
 
@@ -19,14 +22,15 @@ def session(models, samples, serve, tmp_path, events_of):
     """Runs samples through a half against a server of ``plain``; the tally and the events."""
     runs = iter(range(100))
 
-    def run(half, limit=3, fallback=None, wait_s=0.0, **plan):
+    def run(half, limit=3, fallback=None, wait_s=0.0, let_go=None, pace=None, **plan):
         out = tmp_path / f"events.{next(runs)}.jsonl"
         journal = Journal(out)
         found = []
 
         async def check(server):
             chosen = Plan(run="r", client="c", server=server.address, **plan)
-            running = run_model(half, Samples(samples, limit=limit), chosen, journal, fallback)
+            mine = Samples(samples, limit=limit)
+            running = run_model(half, mine, chosen, journal, fallback, pace=pace or Pace(), let_go=let_go)
             found.append(await asyncio.wait_for(running, 30))
 
         serve([models["plain"]], check, wait_s=wait_s)
@@ -168,3 +172,102 @@ def test_the_wait_for_its_turn_is_part_of_a_samples_latency(models, session, mon
     for position, total in enumerate(totals):
         assert total["duration_s"] >= 0.1 + 0.08 * position - 0.005
         assert total["start_s"] - totals[0]["start_s"] == pytest.approx(0.02 * position, abs=0.015)
+
+
+def times(events, name):
+    """Of each sample in its order: when it was due, began and ended."""
+    totals = [events[name, number]["total"][0] for number in sorted(number for _, number in events)]
+    return [(t["due_s"], t["start_s"], t["start_s"] + t["duration_s"]) for t in totals]
+
+
+def test_no_sample_begins_before_it_is_due_and_one_that_is_late_begins_at_once(models, session, monkeypatch):
+    half = load_device(models["whole"])
+    features = type(half).features
+    monkeypatch.setattr(
+        type(half), "features", lambda self, image: (time.sleep(0.05), features(self, image))[1]
+    )
+    due = np.array([0.1, 0.1, 0.11, 0.4])  # the second and third have to wait for the device
+    _, events = session(half, limit=4, warmup=0, schedule=Schedule(due))
+    found = times(events, "whole")
+    assert [at - found[0][0] for at, *_ in found] == pytest.approx((due - due[0]).tolist(), abs=1e-5)
+    assert all(began >= at for at, began, _ in found)
+    for (*_, ended), (at, began, _) in pairwise(found):
+        assert began >= max(ended, at)
+    lateness = [began - at for at, began, _ in found]
+    assert lateness[1] >= 0.05
+    assert lateness[2] >= 0.09
+
+
+def test_pauses_count_from_the_answer_before(models, session):
+    pauses = np.array([0.05, 0.0, 0.2, 0.1])
+    _, events = session(load_device(models["plain"]), limit=4, schedule=Schedule(pauses, paused=True))
+    found = times(events, "plain")
+    for (*_, ended), (at, began, _), pause in zip(found, found[1:], pauses[1:], strict=False):
+        assert at == pytest.approx(ended + pause, abs=1e-5)
+        assert began >= at
+
+
+def test_a_schedule_counts_from_when_the_device_is_let_go(models, session):
+    let_go_at = []
+
+    async def let_go():
+        await asyncio.sleep(0.2)
+        let_go_at.append(time.time())
+
+    _, events = session(load_device(models["plain"]), limit=1, schedule=Schedule(np.zeros(1)), let_go=let_go)
+    ((due, began, _),) = times(events, "plain")
+    assert let_go_at[0] - 1e-3 <= due <= began
+
+
+def test_a_schedule_has_as_many_entries_as_the_device_has_samples(models, session):
+    with pytest.raises(ValueError, match="a schedule of 2 samples, but the device has 3"):
+        session(load_device(models["whole"]), schedule=Schedule(np.zeros(2)))
+
+
+@pytest.mark.parametrize("in_flight", [1, 3])
+def test_stages_last_as_long_as_on_the_modelled_device(models, session, in_flight):
+    pace = Pace(head_s=0.1, encode_s=0.05)
+    tally, events = session(load_device(models["plain"]), pace=pace, in_flight=in_flight)
+    assert tally.slower == 0
+    busy = []
+    for _, stages in sorted(events.items()):
+        head, encode, send, total = (stages[name][0] for name in ("head", "encode", "send", "total"))
+        assert head["duration_s"] >= 0.1
+        assert encode["duration_s"] >= 0.05
+        assert total["duration_s"] >= 0.15
+        assert head["provenance"] == encode["provenance"] == "modelled"
+        assert send["provenance"] == total["provenance"] == "measured"
+        assert "detail" not in total
+        busy.append((head["start_s"], encode["start_s"] + encode["duration_s"]))
+    assert len(busy) == 3
+    # One processor: a sample is through before the next begins, though they are in flight together.
+    assert all(later[0] >= earlier[1] - 1e-5 for earlier, later in pairwise(sorted(busy)))
+
+
+def test_where_this_host_is_slower_the_stage_is_measured_and_it_is_said(
+    models, samples, session, monkeypatch, capsys
+):
+    half = load_device(models["plain"])
+    second = Samples(samples).image(1)
+    features = type(half).features
+    spoilt(
+        monkeypatch,
+        half,
+        "features",
+        lambda given: torch.equal(given, second),
+        lambda _, image: (time.sleep(0.3), features(load_device(models["plain"]), image))[1],
+    )
+    tally, events = session(half, pace=Pace(head_s=0.2))
+    assert tally.slower == 1
+    heads = [events["plain", number]["head"][0] for number in (100, 101, 102)]
+    assert [head["provenance"] for head in heads] == ["modelled", "measured", "modelled"]
+    assert heads[1]["duration_s"] >= 0.3
+    details = [events["plain", number]["total"][0].get("detail") for number in (100, 101, 102)]
+    assert details == [None, "host slower than the modelled device: head", None]
+    assert "plain: host slower than the modelled device, for 1 of 3 samples\n" in capsys.readouterr().err
+    assert {events["plain", 100]["encode"][0]["provenance"]} == {"measured"}  # as it was not paced
+
+
+def test_a_model_without_an_encoder_has_no_time_for_one(models, session):
+    with pytest.raises(ValueError, match="model whole runs whole on the device: it has no encode_s"):
+        session(load_device(models["whole"]), pace=Pace(0.1, 0.1))

@@ -188,6 +188,8 @@ def test_statistics_are_those_of_the_samples_and_their_push_is_told_apart_by_the
         (["--fallback", "{whole}"], "--fallback is of no use with --learn"),
         (["--model", "{whole}", "--level", "1"], "--level is of no use with --learn"),
         (["--interval-ms", "5"], "--interval-ms is of no use with --learn"),
+        (["--schedule", "{low}"], "--schedule is of no use with --learn"),
+        (["--model", "{whole}", "--head-s", "1"], "--head-s is of no use with --learn"),
         (["--bits", "17"], "bits are 17, allowed are 1 to 16, 32 and 64"),
         (["--bits", "0"], "'0' is not a whole number of at least 1"),
         (["--model", "{split}"], "model split is split at stage2; a device learns with one that is whole"),

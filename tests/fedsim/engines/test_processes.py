@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import json
 import os
 import pickle
 import signal
@@ -10,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,8 +20,11 @@ from safetensors.numpy import save_file
 
 from edge import bundle
 from edge.bundle import ModelSpec
+from edge.link import Direction, LinkSpec
+from edge.meter import Event
+from edge.schedule import Schedule
 from fedsim import data
-from fedsim.engines import processes
+from fedsim.engines import inprocess, processes
 from fedsim.engines.plan import DevicePlan, Method, RunPlan
 from fedsim.errors import EngineError
 from fedsim.measure import ledger
@@ -96,9 +101,9 @@ def children() -> list[int]:
     return [int(pid) for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()]
 
 
-def kill_server() -> None:
+def kill(module: bytes) -> None:
     for pid in children():
-        if b"edge.server" in Path(f"/proc/{pid}/cmdline").read_bytes():
+        if module in Path(f"/proc/{pid}/cmdline").read_bytes():
             os.kill(pid, signal.SIGKILL)
 
 
@@ -117,7 +122,7 @@ def test_a_killed_server_is_started_again_and_no_sample_is_lost(plan: RunPlan) -
     def kill_server_once(finished: int) -> None:
         if not killed_at and finished > 20:
             killed_at.append(finished)
-            kill_server()
+            kill(b"edge.server")
 
     remarks = processes.run(busy, kill_server_once)
     assert killed_at[0] < busy.sample_count
@@ -133,7 +138,7 @@ def test_a_server_that_dies_again_and_again_ends_the_run(plan: RunPlan) -> None:
 
     def kill_it_again(finished: int) -> None:
         if finished:
-            kill_server()
+            kill(b"edge.server")
 
     with pytest.raises(EngineError, match="server ended with exit code -9"):
         processes.run(slow, kill_it_again)
@@ -179,3 +184,125 @@ def wait_until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def behind_a_link(plan: RunPlan, **spec: Direction) -> RunPlan:
+    """The plan with one method, whose devices share a cell."""
+    devices = tuple(dataclasses.replace(device, cell="lte") for device in plan.devices)
+    return dataclasses.replace(
+        plan, methods=plan.methods[1:2], devices=devices, cells={"lte": LinkSpec(**spec), "idle": LinkSpec()}
+    )
+
+
+def stages(events: list[Event], client: str, stage: str) -> list[Event]:
+    return sorted(
+        (event for event in events if (event.client, event.stage) == (client, stage)),
+        key=lambda event: event.start_s,
+    )
+
+
+def test_devices_share_a_link_keep_their_schedules_and_take_their_time(plan: RunPlan) -> None:
+    linked = behind_a_link(plan, up=Direction(20e6, 0.025), down=Direction(delay_s=0.025))
+    schedules = [plan.folder / "first.safetensors", plan.folder / "second.safetensors"]
+    at = np.linspace(0.0, 0.5, 11)
+    Schedule(at).write(schedules[0])
+    Schedule(np.full(10, 0.01), paused=True).write(schedules[1])
+    pace = {"float32": (0.06, 0.03)}
+    first, second = linked.devices
+    first = dataclasses.replace(first, schedule=schedules[0])
+    second = dataclasses.replace(second, schedule=schedules[1], pace=pace)
+    linked = dataclasses.replace(linked, devices=(first, second))
+    assert processes.run(linked, lambda _: None) == []
+    assert children() == []
+    events = ledger.read_events(linked.events)
+    ledger.check(events, {"float32": set(range(21))})
+    assert {event.outcome for event in events} == {None, "answered"}
+
+    # The schedule of the one, and the pauses of the other.
+    begun = stages(events, "device-0", "total")
+    due = [event.due_s or 0.0 for event in begun]
+    assert [moment - due[0] for moment in due] == pytest.approx((at - at[0]).tolist(), abs=1e-5)
+    assert all(event.start_s >= moment for event, moment in zip(begun, due, strict=True))
+    paused = stages(events, "device-1", "total")
+    for earlier, later in itertools.pairwise(paused):
+        assert later.due_s == pytest.approx(earlier.start_s + earlier.duration_s + 0.01, abs=1e-5)
+
+    # The pace of the other, and nobody else's.
+    for name, least in zip(("head", "encode"), pace["float32"], strict=True):
+        assert {event.provenance for event in stages(events, "device-0", name)} == {"measured"}
+        for event in stages(events, "device-1", name):
+            assert event.duration_s >= least
+            assert event.provenance == "modelled"
+
+    # The link: there and back, and on its counters.
+    sends = [event for event in events if event.stage == "send"]
+    assert min(event.duration_s for event in sends) >= 0.05
+    assert float(np.median([event.duration_s for event in sends])) < 0.5
+    carried = json.loads((plan.folder / "links" / "lte.json").read_text())
+    frames = sum(event.frame_bytes or 0 for event in sends)
+    assert carried["up"]["wire_bytes"] > carried["up"]["stream_bytes"] >= frames > 0
+    assert len(carried["connections"]) == 2
+    assert [path.name for path in (plan.folder / "links").iterdir()] == ["lte.json"]
+
+    # What is sent does not depend on what it is sent over.
+    plain = dataclasses.replace(linked, folder=plan.folder / "plain")
+    inprocess.run(plain, lambda _: None)
+    assert sizes(events) == sizes(ledger.read_events(plain.events))
+
+
+def sizes(events: list[Event]) -> dict[int | None, tuple[int | None, int | None]]:
+    return {e.sample: (e.payload_bytes, e.frame_bytes) for e in events if e.stage == "send"}
+
+
+@pytest.mark.slow
+def test_devices_come_back_over_their_link_to_a_server_that_was_killed(plan: RunPlan) -> None:
+    busy = behind_a_link(repeated(plan, 10), up=Direction(delay_s=0.002))
+    killed_at: list[int] = []
+
+    def kill_server_once(finished: int) -> None:
+        if not killed_at and finished > 20:
+            killed_at.append(finished)
+            kill(b"edge.server")
+
+    remarks = processes.run(busy, kill_server_once)
+    assert killed_at[0] < busy.sample_count
+    assert remarks == ["the server ended with exit code -9 and was started again"]
+    events = ledger.read_events(plan.events)
+    ledger.check(events, {"float32": set(range(busy.sample_count))})
+    assert {event.outcome for event in events} == {None, "answered"}
+    carried = json.loads((plan.folder / "links" / "lte.json").read_text())
+    assert len(carried["connections"]) >= 4
+
+
+@pytest.mark.slow
+def test_a_link_that_ends_is_an_error_that_names_it(plan: RunPlan) -> None:
+    busy = behind_a_link(repeated(plan, 400))
+
+    def kill_it(finished: int) -> None:
+        if finished:
+            kill(b"edge.link")
+
+    with pytest.raises(EngineError, match="link-lte ended with exit code -9"):
+        processes.run(busy, kill_it)
+    assert children() == []
+
+
+@pytest.mark.parametrize(
+    ("device", "cells", "said"),
+    [
+        ({"cell": "wifi"}, {"lte": LinkSpec()}, "camera: a cell 'wifi'; there are lte"),
+        ({"cell": "wifi"}, {}, "camera: a cell 'wifi'; there are none"),
+        (
+            {"pace": {"gif": (1.0, None)}},
+            {},
+            "camera: a pace of the method 'gif'; there are local, float32, png",
+        ),
+        ({}, {"a/b": LinkSpec()}, "a cell is called 'a/b'; a file has to be called so, too"),
+    ],
+)
+def test_a_plan_that_cannot_be_is_an_error(
+    plan: RunPlan, device: dict[str, Any], cells: dict[str, LinkSpec], said: str
+) -> None:
+    with pytest.raises(EngineError) as caught:
+        dataclasses.replace(plan, devices=(DevicePlan("camera", 1, 10.0, None, **device),), cells=cells)
+    assert str(caught.value) == said

@@ -175,6 +175,12 @@ def test_a_ledger_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> N
     assert [p.name for p in tmp_path.iterdir()] == ["ledger.parquet"]
 
 
+def test_a_ledger_of_before_there_were_schedules_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.parquet"
+    pq.write_table(to_table([TOTAL, SEND]).drop_columns(["due_s"]), path)
+    assert read_parquet(path).equals(to_table([TOTAL, SEND]), check_metadata=True)
+
+
 def test_columns_are_those_that_the_documentation_describes() -> None:
     page = Path(__file__).parents[3] / "docs" / "summary.md"
     section = page.read_text(encoding="utf-8").split("## ledger.parquet")[1]

@@ -1,0 +1,120 @@
+import numpy as np
+import pyarrow.compute as pc
+import pytest
+
+from edge.meter import STAGES
+from fedsim.errors import SimulationError
+from fedsim.hardware.power import DevicePower
+from fedsim.hardware.radio import RadioModel
+from fedsim.measure.ledger import SCHEMA
+from fedsim.measure.summary import ModelCost, summarise
+from fedsim.simulator.energy import energy_of
+from fedsim.simulator.fleet import Cell, Device, Round, Server, Work, simulate
+from fedsim.simulator.records import Samples, records
+
+RADIO = RadioModel(0.01, 0.26, 1.2, 1.3, 4e-7, 5e-8, ((1.0, 1.0),))
+
+
+@pytest.fixture
+def outcome():
+    work = Work(
+        np.array([0.0, 5.0]), compute_s=0.5, up_bits=1e6, down_bits=1e4, up_delay_s=0.02, down_delay_s=0.03
+    )
+    devices = [Device(work, 0, 1, radio=RADIO, power=DevicePower(2.0, 5.0)) for _ in range(2)]
+    rounds = [Round(np.array([0]), *(np.array([value]) for value in (1e4, 0.1, 1e4, 0.0)))]
+    return simulate([Cell(2e6), Cell(2e6)], Server(fixed_s=0.1, each_s=0.05), devices, rounds, 100.0)
+
+
+def samples(**more):
+    return Samples(
+        numbers=np.array([3, 5, 4, 6]),
+        head_s=np.full(4, 0.4),
+        decode_s=np.full(4, 0.05),
+        labels=np.array([1, 2, 1, 2]),
+        predictions=np.array([1, 2, 0, 2]),
+        sent={"payload_bytes": np.array([10, 20, 30, 40]), "frame_bytes": np.array([20, 30, 40, 50])},
+        **more,
+    )
+
+
+def table_of(outcome, **more):
+    return records(outcome, samples(), run="run", method="one", clients=["a", "b"], rate=0.3, **more)
+
+
+def stage(table, name):
+    return table.filter(pc.equal(table["stage"], name)).to_pylist()
+
+
+def test_stages_follow_each_other_and_add_up(outcome):
+    table = table_of(outcome)
+    assert table.schema.equals(SCHEMA)
+    assert set(table["stage"].to_pylist()) == set(STAGES)
+    for place, number in enumerate((3, 5, 4, 6)):
+        mine = {row["stage"]: row for row in table.to_pylist() if row["sample"] == number}
+        parts = sum(row["duration_s"] for name, row in mine.items() if name != "total")
+        assert parts == pytest.approx(mine["total"]["duration_s"])
+        assert mine["head"]["start_s"] == outcome.at("started")[place]
+        assert mine["encode"]["duration_s"] == pytest.approx(0.1)
+        assert mine["decode"]["duration_s"] == pytest.approx(0.05)
+        assert mine["tail"]["duration_s"] == pytest.approx(0.1)
+        assert mine["total"]["due_s"] == outcome.at("due")[place]
+        assert mine["send"]["payload_bytes"] == (place + 1) * 10
+        assert mine["send"]["wire_bytes"] is None
+    assert {row["provenance"] for row in table.to_pylist()} == {"modelled"}
+    assert [row["client"] for row in stage(table, "total")] == ["a", "a", "b", "b"]
+
+
+def test_the_summary_takes_it(outcome):
+    cost = ModelCost("factorized", True, 1, 1, 1, 1)
+    (row,) = summarise(table_of(outcome), {}, 0, {"one": cost}, ["one"], 1.0).rows
+    assert row.accuracy == 0.75
+    assert row.payload_bytes.mean == 25
+    assert row.provenance.latency == row.provenance.bytes.payload == "modelled"
+    assert list(row.latency_ms) == list(STAGES)
+
+
+def test_joules_are_those_of_the_devices(outcome):
+    joules = [energy_of(outcome, number) for number in range(2)]
+    table = table_of(outcome, joules=joules)
+    assert [row["joules"] for row in stage(table, "head")] == pytest.approx([3.0 * 0.4] * 4)
+    assert [row["joules"] for row in stage(table, "encode")] == pytest.approx([3.0 * 0.1] * 4)
+    sent = [row["joules"] for row in stage(table, "send")]
+    assert sent[2:] == pytest.approx(joules[1].up_j + joules[1].down_j)
+    assert [row["joules"] for row in stage(table, "total")] == pytest.approx([1.5 + one for one in sent])
+    assert all(row["joules"] is None for row in stage(table, "tail"))
+    assert all(row["joules"] is None for row in table_of(outcome).to_pylist())
+
+
+def test_what_is_late_has_failed(outcome):
+    took = outcome.took("started", "ended")[:4]
+    deadline_s = float(np.median(took))
+    table = table_of(outcome, deadline_s=deadline_s)
+    totals = stage(table, "total")
+    late = [one > deadline_s for one in took]
+    assert 0 < sum(late) < 4
+    assert [row["outcome"] for row in totals] == ["failed" if one else "answered" for one in late]
+    assert [row["prediction"] is None for row in totals] == late
+    assert [row["detail"] is not None for row in totals] == late
+    assert len(stage(table, "send")) == 4
+    assert len(stage(table, "tail")) == 4 - sum(late)
+
+
+def test_what_was_never_begun_is_left_out():
+    device = Device(Work(np.array([0.0, 5.0])), 0, 0, until_s=1.0)
+    found = simulate([Cell()], Server(), [device])
+    nothing = Samples(np.array([0, 1]), np.zeros(2), np.zeros(2))
+    table = records(found, nothing, run="run", method="one", clients=["a"])
+    assert table["sample"].to_pylist() == [0] * len(STAGES)
+
+
+def test_what_does_not_fit_is_said(outcome):
+    with pytest.raises(SimulationError, match="numbers are 1, and there are 4 samples"):
+        records(
+            outcome,
+            Samples(np.zeros(1, int), np.zeros(4), np.zeros(4)),
+            run="",
+            method="",
+            clients=["a", "b"],
+        )
+    with pytest.raises(SimulationError, match="names are 1, and there are 2 devices"):
+        records(outcome, samples(), run="run", method="one", clients=["a"])
