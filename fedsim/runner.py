@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -16,10 +17,11 @@ from safetensors.numpy import save_file
 
 from fedsim import data
 from fedsim.data import Dataset
-from fedsim.engines.plan import DevicePlan, Engine, RunPlan
+from fedsim.engines.plan import Engine, RunPlan
 from fedsim.errors import ScenarioError
 from fedsim.federated.run import perform_federation, write_federation
 from fedsim.federated.runner import Federated, federate
+from fedsim.fleet import cells_of, device_plans, remarks
 from fedsim.inputs import inputs_of
 from fedsim.measure import ledger, plots, table
 from fedsim.measure.federation.table import print_federation
@@ -88,6 +90,8 @@ def run(
     if not quiet:
         if summary.rows:
             table.print_results(summary, console)
+            for remark in remarks(scenario.fleet):
+                console.print(f"Note: {remark}.")
         if summary.federation is not None:
             print_federation(summary.federation, scenario.name, console)
         if scenario.data.remark:
@@ -150,6 +154,7 @@ def perform(
             found = federate(scenario, plan.run, checkpoints, display)
         summary = _conclude(scenario, models, plan, work, inputs, started, found)
         plan.samples.unlink()
+        shutil.rmtree(work / "schedules")
     return summary, mended
 
 
@@ -173,17 +178,9 @@ def _plan(
 ) -> RunPlan:
     samples = work / "samples.safetensors"
     save_file({"images": dataset.x_test, "labels": dataset.y_test}, samples)
-    devices = [
-        DevicePlan(
-            client=f"device-{number}",
-            in_flight=group.in_flight,
-            deadline_s=group.deadline_s,
-            fallback=fallback if group.fallback else None,
-            erasure=group.erasure,
-            erasure_seed=scenario.seed,
-        )
-        for number, group in enumerate(group for group in scenario.fleet for _ in range(group.count))
-    ]
+    schedules = work / "schedules"
+    schedules.mkdir()
+    devices = device_plans(scenario.fleet, len(dataset.x_test), scenario.seed, fallback, schedules)
     return RunPlan(
         run=name,
         folder=work,
@@ -194,6 +191,8 @@ def _plan(
         workers=scenario.server.workers,
         batch_size=scenario.server.batch.size,
         batch_wait_ms=scenario.server.batch.wait_ms,
+        cells=cells_of(scenario.fleet),
+        seed=scenario.seed,
     )
 
 

@@ -21,6 +21,7 @@ from edge import backbones, bottlenecks
 from edge.split import CutError, cut
 from fedsim import data
 from fedsim.errors import Problem
+from fedsim.fleet import fleet_problems
 from fedsim.scenario import (
     ENGINES,
     LOCAL,
@@ -71,6 +72,7 @@ def _check_one(scenario: Scenario, networks: dict[str, _Layers]) -> Iterator[Pro
     samples = source.test_samples if scenario.data.validation is None else None  # known once they are read
     if problem := fleet_problem(scenario, samples):
         yield problem
+    yield from fleet_problems(scenario.fleet, samples)
     try:
         layers = _network(scenario.model, source.image_shape, source.classes, networks)
     except _WrongError as error:

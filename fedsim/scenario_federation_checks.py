@@ -129,6 +129,10 @@ def _number_problems(
             shown = Problem.shown([group.model_dump(include={"count"}) for group in scenario.fleet])
             message = f"has {clients} devices; the engine {scenario.engine!r} takes at most {most}"
             yield Problem("fleet", message, shown)
+        for place, devices in enumerate(scenario.fleet):
+            for key in ("link", "arrivals"):
+                if getattr(devices, key) is not None:
+                    yield Problem(f"fleet.{place}.{key}", "is of a split network; here is none")
 
 
 def _limit_problems(federation: FederationSection) -> Iterator[Problem]:

@@ -16,6 +16,7 @@ __all__ = [
     "ENGINES",
     "LOCAL",
     "OF_THE_RECIPE",
+    "ArrivalsSection",
     "Baseline",
     "BatchSection",
     "BottleneckSection",
@@ -221,8 +222,18 @@ class Baseline(_Options):
         return label_of([self.name, *map(str, self.options.values())])
 
 
+class ArrivalsSection(Options):
+    """When samples are due: a kind of :func:`fedsim.simulator.arrivals.available`, and its options."""
+
+    kind: Name
+
+
 class FleetGroup(Section):
     """Devices that are alike.
+
+    ``link`` is what lies between them and the server: a name of :func:`fedsim.hardware.links`, or the path of
+    a file; what its sharing says of it holds among the devices of the group. ``arrivals`` say when samples
+    are due; by default each follows the answer to the one before it.
 
     ``in_flight`` bounds the unanswered samples of a device; ``fallback`` lets it answer by itself what
     the server has not answered in ``deadline_s`` seconds; ``erasure`` is the probability that a packet of
@@ -230,6 +241,8 @@ class FleetGroup(Section):
     """
 
     count: Annotated[int, Field(strict=True, ge=1, le=1000)]
+    link: Name | None = None
+    arrivals: ArrivalsSection | None = None
     in_flight: Annotated[int, Field(strict=True, ge=1, le=1024)] = 1
     deadline_s: Positive = 10.0
     fallback: Annotated[bool, Field(strict=True)] = False

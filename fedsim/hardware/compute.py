@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-__all__ = ["Coding", "Layer", "Roofline", "Scaled", "Table"]
+__all__ = ["Coding", "Layer", "Roofline", "Scaled", "Serving", "Table"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,15 +37,16 @@ class Layer:
 class Roofline:
     """Time from work: a layer is bound by arithmetic or by memory, whichever takes longer.
 
-    ``t = t0 + sum_l max(MAC_l / pi, B_l / beta)``; Williams, Waterman and Patterson, "Roofline: an
+    ``t = t0 + sum_l (t1 + max(MAC_l / pi, B_l / beta))``; Williams, Waterman and Patterson, "Roofline: an
     insightful visual performance model for multicore architectures", Communications of the ACM 52(4),
-    2009, layer by layer, with a fixed overhead for each inference.
+    2009, layer by layer, with a fixed overhead for each inference and, where it is known, for each layer.
 
     Args:
         overhead_s: of one inference, whatever its size (t0).
         macs_per_s: arithmetic rate (pi).
         bytes_per_s: memory rate (beta); None where only arithmetic is modelled.
         macs_per_s_range: least and most of the arithmetic rate over networks; None where it is not known.
+        layer_s: overhead of each layer (t1), such as the call of an operator.
 
     Raises:
         ValueError: a rate that is not above 0, an overhead below 0, or a rate outside its range.
@@ -55,9 +56,11 @@ class Roofline:
     macs_per_s: float
     bytes_per_s: float | None = None
     macs_per_s_range: tuple[float, float] | None = None
+    layer_s: float = 0.0
 
     def __post_init__(self) -> None:
         _at_least_0("overhead_s", self.overhead_s)
+        _at_least_0("layer_s", self.layer_s)
         _above_0("macs_per_s", self.macs_per_s)
         if self.bytes_per_s is not None:
             _above_0("bytes_per_s", self.bytes_per_s)
@@ -80,7 +83,7 @@ class Roofline:
     def _seconds(self, layers: Iterable[Layer], macs_per_s: float) -> float:
         bytes_per_s = math.inf if self.bytes_per_s is None else self.bytes_per_s
         return self.overhead_s + math.fsum(
-            max(layer.macs / macs_per_s, layer.bytes / bytes_per_s) for layer in layers
+            self.layer_s + max(layer.macs / macs_per_s, layer.bytes / bytes_per_s) for layer in layers
         )
 
 
@@ -165,6 +168,31 @@ class Coding:
         """Time to code one payload of so many symbols, in seconds."""
         _at_least_0("symbols", symbols)
         return self.fixed_s + self.per_symbol_s * symbols
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """Time of a batch on a tail server, which is linear in its samples: ``t = a + b n``.
+
+    Args:
+        fixed_s: of one batch (a).
+        each_s: of each sample (b).
+
+    Raises:
+        ValueError: one of them below 0.
+    """
+
+    fixed_s: float
+    each_s: float
+
+    def __post_init__(self) -> None:
+        _at_least_0("fixed_s", self.fixed_s)
+        _at_least_0("each_s", self.each_s)
+
+    def seconds(self, batch: int) -> float:
+        """Time of one batch of so many samples, in seconds."""
+        _at_least_0("batch", batch)
+        return self.fixed_s + self.each_s * batch
 
 
 def _at_least_0(what: str, value: float) -> None:

@@ -82,8 +82,13 @@ def _of_a_device(device: Device) -> Iterable[str]:
         yield f"{device.power.idle} idle, {device.power.active} computing"
     if device.battery is not None:
         yield f"{device.battery.charge} at {device.battery.voltage}"
+    if device.coding is not None:
+        coder = device.coding.encode
+        yield f"{coder.fixed.value:g} {coder.fixed.unit} and {coder.per_symbol} a symbol to encode"
     if device.networks:
         yield f"{len(device.networks)} network{'s' * (len(device.networks) > 1)} measured"
+    if device.splits:
+        yield f"{len(device.splits)} split network{'s' * (len(device.splits) > 1)} measured"
 
 
 def _of_states(radio: StateRadio) -> Iterable[str]:

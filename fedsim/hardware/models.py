@@ -13,10 +13,10 @@ from fedsim.errors import HardwareError
 from fedsim.hardware.airtime import LoRa, Phase
 from fedsim.hardware.battery import Battery
 from fedsim.hardware.ble import Ble
-from fedsim.hardware.compute import Roofline, Table
+from fedsim.hardware.compute import Coding, Roofline, Serving, Table
 from fedsim.hardware.nbiot import NbIot
 from fedsim.hardware.power import DevicePower
-from fedsim.hardware.presets import Device, Direction, Link, Preset
+from fedsim.hardware.presets import Coder, Device, Direction, Link, Preset, Split
 from fedsim.hardware.quantity import Quantity
 from fedsim.hardware.radio import RadioModel
 from fedsim.hardware.radio_presets import BleRadio, LoRaRadio, NbIotRadio, Radio, StateRadio
@@ -24,12 +24,15 @@ from fedsim.hardware.radio_presets import BleRadio, LoRaRadio, NbIotRadio, Radio
 __all__ = [
     "battery_of",
     "ble_of",
+    "coding_of",
     "link_of",
     "lora_of",
     "nbiot_of",
     "power_of",
     "radio_of",
     "roofline_of",
+    "serving_of",
+    "stages_of",
     "table_of",
 ]
 
@@ -51,6 +54,7 @@ def roofline_of(device: Device) -> Roofline:
         compute.rate.si,
         _si(compute.memory_rate),
         macs_per_s_range=compute.rate.si_range,
+        layer_s=_si(compute.layer_overhead) or 0.0,
     )
 
 
@@ -63,6 +67,40 @@ def table_of(device: Device) -> Table:
     if not device.networks:
         _missing(device, "networks", "no network was measured on it")
     return Table({name: measured.time.si for name, measured in device.networks.items()})
+
+
+def coding_of(device: Device) -> tuple[Coding, Coding] | None:
+    """How long a device codes and decodes; None where it was not measured."""
+    coding = device.coding
+    return None if coding is None else (_coding(coding.encode), _coding(coding.decode))
+
+
+def stages_of(device: Device, name: str) -> Table:
+    """How long the stages of a split network took for one sample: ``head``, ``encode``, ``decode``, ``tail``.
+
+    Those of the server are missing where its half was not measured.
+
+    Raises:
+        HardwareError: the split network was not measured on the device.
+    """
+    split = _split(device, name)
+    times = {"head": split.head.si, "encode": split.encode.si}
+    times |= {
+        key: stage.single.si for key in ("decode", "tail") if (stage := getattr(split, key)) is not None
+    }
+    return Table(times)
+
+
+def serving_of(device: Device, name: str) -> Serving:
+    """How long a device, as the server, takes to decode a batch of a split network and to run the tail on it.
+
+    Raises:
+        HardwareError: the server's half of the split network was not measured on the device.
+    """
+    split = _split(device, name)
+    if split.decode is None or split.tail is None:
+        _missing(device, f"splits.{name}.tail", f"the server's half of {name!r} was not measured on it")
+    return Serving(split.decode.fixed.si + split.tail.fixed.si, split.decode.each.si + split.tail.each.si)
 
 
 def power_of(device: Device) -> DevicePower:
@@ -198,6 +236,17 @@ def _direction(link: Link, one: Direction) -> LinkDirection:
         queue_bytes=None if one.queue is None else round(one.queue.si),
         trace=None if one.trace is None else read_trace(link.file.parent / one.trace),
     )
+
+
+def _coding(coder: Coder) -> Coding:
+    return Coding(coder.fixed.si, coder.per_symbol.si)
+
+
+def _split(device: Device, name: str) -> Split:
+    if name not in device.splits:
+        told = f" (measured are {', '.join(device.splits)})" if device.splits else ""
+        _missing(device, f"splits.{name}", f"the split network {name!r} was not measured on it{told}")
+    return device.splits[name]
 
 
 def _of_kind(radio: Radio, kind: type[R], words: str) -> R:

@@ -29,7 +29,20 @@ from fedsim.hardware.kinds import (
 )
 from fedsim.hardware.quantity import Quantity, Text
 
-__all__ = ["Device", "Direction", "Link", "Measured", "Part", "Preset", "quantities", "unverified"]
+__all__ = [
+    "Batched",
+    "Coder",
+    "CodingPart",
+    "Device",
+    "Direction",
+    "Link",
+    "Measured",
+    "Part",
+    "Preset",
+    "Split",
+    "quantities",
+    "unverified",
+]
 
 
 class Part(BaseModel):
@@ -68,9 +81,17 @@ class Preset(Part):
 
 
 class Compute(Part):
-    """Roofline: a fixed overhead of each inference, an arithmetic rate and, if it is known, a memory rate."""
+    """Roofline: a fixed overhead of each inference, an arithmetic rate and, where they are known, the rest.
+
+    Args:
+        overhead: of an inference, whatever its size.
+        layer_overhead: of each of its layers besides; None where that is part of the overhead.
+        rate: of arithmetic.
+        memory_rate: of what is read and written; None where only arithmetic is modelled.
+    """
 
     overhead: Time
+    layer_overhead: Time | None = None
     rate: ComputeRate
     memory_rate: MemoryRate | None = None
 
@@ -106,12 +127,54 @@ class Measured(Part):
     work: Work | None = None
 
 
+class Coder(Part):
+    """One direction of an entropy coder: what a payload takes, and what each of its symbols adds."""
+
+    fixed: Time
+    per_symbol: Time
+
+
+class CodingPart(Part):
+    """The entropy coder in both directions."""
+
+    encode: Coder
+    decode: Coder
+
+
+class Batched(Part):
+    """A stage of the server: one sample alone (``single``), and a batch of n: ``fixed + n * each``."""
+
+    single: Period
+    fixed: Time
+    each: Time
+
+
+class Split(Part):
+    """What the stages of a split network took; those of the server may be missing.
+
+    Args:
+        model: id of the model, 16 hex digits, as its bundle has it.
+        head: for one image.
+        encode: from its features to its payload.
+        decode: from payloads to features.
+        tail: from features to labels.
+    """
+
+    model: Text | None = None
+    head: Period
+    encode: Period
+    decode: Batched | None = None
+    tail: Batched | None = None
+
+
 class Device(Preset):
     """A board, phone or server, as it runs networks in one way.
 
     Args:
         runtime: software, precision and processor that its times are of.
+        coding: the entropy coder, which is no matter of the compute rate.
         networks: what was measured on it, by network.
+        splits: what was measured on it of split networks, by model.
         radios: names of radios that it usually has, or paths of radio files.
         memory: for programs.
     """
@@ -122,7 +185,9 @@ class Device(Preset):
     power: Powers | None = None
     battery: BatteryPart | None = None
     memory: Size | None = None
+    coding: CodingPart | None = None
     networks: Mapping[Text, Measured] = Field(default_factory=dict)
+    splits: Mapping[Text, Split] = Field(default_factory=dict)
     radios: tuple[Text, ...] = ()
 
 

@@ -223,7 +223,11 @@ def test_a_new_recipe_is_known_in_one_place_only(monkeypatch: pytest.MonkeyPatch
             "model.bottelneck = 3",
             "did you mean 'bottleneck'? the keys here are backbone",
         ),
-        ("fleet.0.cuont=2", "fleet.0.cuont = 2", "did you mean 'count'? the keys here are count, in_flight"),
+        (
+            "fleet.0.cuont=2",
+            "fleet.0.cuont = 2",
+            "did you mean 'count'? the keys here are count, link, arrivals, in_flight",
+        ),
         ("link=lte-2021", 'link = "lte-2021"', "unknown key; the keys here are name, seed, seeds, data"),
         ("data.name=digit", 'data.name = "digit"', "did you mean 'digits'? known are cifar10, digits, fash"),
         ("engine=ray", 'engine = "ray"', "unknown engine; known are processes, inprocess"),

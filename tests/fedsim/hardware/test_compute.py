@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedsim.hardware.compute import Coding, Layer, Roofline, Scaled, Table
+from fedsim.hardware.compute import Coding, Layer, Roofline, Scaled, Serving, Table
 
 LAYERS = [Layer(2_000_000, 1_000), Layer(1_000, 500_000), Layer(0, 80_000)]
 
@@ -17,6 +17,23 @@ def test_a_layer_is_bound_by_arithmetic_or_by_memory() -> None:
     device = Roofline(overhead_s=0.003, macs_per_s=1e9, bytes_per_s=1e9)
     assert device.seconds(LAYERS) == pytest.approx(0.003 + 0.002 + 0.0005 + 0.00008, rel=1e-12)
     assert device.seconds([]) == 0.003
+
+
+def test_each_layer_may_have_an_overhead_of_its_own() -> None:
+    device = Roofline(overhead_s=0.003, macs_per_s=1e9, bytes_per_s=1e9, layer_s=0.0001)
+    assert device.seconds(LAYERS) == pytest.approx(0.003 + 0.002 + 0.0005 + 0.00008 + 3 * 0.0001, rel=1e-12)
+    assert device.seconds([]) == 0.003
+    with pytest.raises(ValueError, match="layer_s is -1, and has to be 0 or more"):
+        Roofline(0.0, 1e9, layer_s=-1)
+
+
+def test_a_batch_costs_what_is_fixed_and_each_of_its_samples() -> None:
+    serving = Serving(fixed_s=0.001, each_s=0.0002)
+    assert serving.seconds(1) == pytest.approx(0.0012)
+    assert serving.seconds(32) == pytest.approx(0.0074)
+    for wrong in ((-1.0, 0.0), (0.0, float("inf"))):
+        with pytest.raises(ValueError, match="has to be 0 or more"):
+            Serving(*wrong)
 
 
 def test_without_a_memory_rate_the_sum_of_the_macs_counts() -> None:

@@ -139,7 +139,11 @@ def test_names_that_are_unknown(find, name: str, complaint: str) -> None:
         ('trust = "B"\n', "", "compute.overhead.trust: is missing; has to be text, matching ^[A-E]"),
         ('source = "my meter"', 'source = "my metre"', "unknown source; did you mean 'my meter'?"),
         ('trust = "B"', 'value = 3\ntrust = "B"', "default.value = 3: unknown key;"),
-        ("[compute]", "[[compute]]", "has to be a mapping with the keys overhead, rate, memory_rate"),
+        (
+            "[compute]",
+            "[[compute]]",
+            "has to be a mapping with the keys overhead, layer_overhead, rate, memory_rate",
+        ),
         ("{value = 4,", "{", "compute.rate.value: is missing; has to be a number, at least 0"),
         ("value = 4,", "value = inf,", "compute.rate.value = Infinity: has to be a number, at least 0"),
         ('value = 4, unit = "GMAC/s", range = [2, 6]', 'value = 0, unit = "GMAC/s"', "has to be more than 0"),

@@ -7,16 +7,19 @@ import pytest
 from edge.link import LinkSpec
 from fedsim.errors import HardwareError
 from fedsim.hardware import devices, find_device, find_link, find_radio, links, radios
-from fedsim.hardware.compute import Layer
+from fedsim.hardware.compute import Coding, Layer
 from fedsim.hardware.models import (
     battery_of,
     ble_of,
+    coding_of,
     link_of,
     lora_of,
     nbiot_of,
     power_of,
     radio_of,
     roofline_of,
+    serving_of,
+    stages_of,
     table_of,
 )
 
@@ -52,6 +55,42 @@ def test_a_server_that_is_to_be_calibrated() -> None:
     with pytest.raises(HardwareError, match="no network was measured on it"):
         table_of(server)
     assert battery_of(server) is None
+
+
+def test_what_was_not_measured_of_a_split_network_is_told(tmp_path: Path) -> None:
+    time = '{value = 1.5, unit = "ms", source = "me", how = "measured", trust = "B", verified = true}'
+    text = f"""
+title = "A board"
+[sources]
+me = "a stopwatch"
+[compute]
+overhead = {time}
+layer_overhead = {time}
+rate = {time.replace("ms", "GMAC/s")}
+[coding.encode]
+fixed = {time}
+per_symbol = {time}
+[coding.decode]
+fixed = {time}
+per_symbol = {time.replace("1.5", "2")}
+[splits.mine]
+head = {time}
+encode = {time}
+"""
+    (tmp_path / "board.toml").write_text(text)
+    board = find_device("board.toml", tmp_path)
+    assert roofline_of(board).seconds([Layer(0, 0)] * 3) == pytest.approx(0.006)
+    assert coding_of(board) == (Coding(0.0015, 0.0015), Coding(0.0015, 0.002))
+    assert coding_of(find_device("raspberry-pi-4")) is None
+    assert stages_of(board, "mine").times == {"head": 0.0015, "encode": 0.0015}
+    with pytest.raises(HardwareError, match="the server's half of 'mine' was not measured on it"):
+        serving_of(board, "mine")
+    for ask in (stages_of, serving_of):
+        with pytest.raises(HardwareError, match=r"'yours' was not measured on it \(measured are mine\)"):
+            ask(board, "yours")
+    (tmp_path / "board.toml").write_text(f"{text}decode.single = {time}\n")
+    with pytest.raises(HardwareError, match=r"splits.mine.decode.fixed: is missing"):
+        find_device("board.toml", tmp_path)
 
 
 def test_battery_of_a_phone() -> None:
