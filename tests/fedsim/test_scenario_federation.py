@@ -95,8 +95,8 @@ def test_a_partition_needs_a_federation(dealt: Path) -> None:
 @pytest.mark.parametrize(
     ("override", "said"),
     [
-        ("fleet.0.link=lte-2012", 'fleet.0.link = "lte-2012" (by --set): is of a split network; here is none'),
-        ("fleet.0.arrivals={kind: closed}", "fleet.0.arrivals"),
+        ("fleet.0.link=lte-2012", "fleet.0.link: is of a split network; here is none"),
+        ("fleet.0.arrivals={kind: closed}", "fleet.0.arrivals: is of a split network"),
         ("federation.methods.1.bitz=5", "methods.1.bitz = 5: unknown key; did you mean 'bits'?"),
         ("federation.methods.1.bits=20", "methods.1.bits = 20: has to be a whole number, 1 to 16, 32 or 64"),
         ("federation.methods.1.pull=-1", "methods.1.pull = -1: has to be a number, at least 0"),
