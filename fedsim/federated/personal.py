@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from typing import Literal
 
 import numpy as np
@@ -18,7 +18,6 @@ from fedsim.federated.local import LocalTask, LocalTraining, Loss, TrainedLocall
 from fedsim.federated.method import Client, Predictor, State
 from fedsim.federated.networks import PrototypeNetwork
 from fedsim.federated.packet import ArraysCodec, Packet
-from fedsim.federated.predictors import by_head
 from fedsim.federated.site import Site, features_of, parameters_of
 from fedsim.prototypes.classifiers import euclidean
 from fedsim.training.loop import Images
@@ -122,12 +121,19 @@ class PersonalModels(TrainedLocally):
     def predictors(self, site: Site, client: Client, packet: Packet) -> Mapping[str, Predictor]:
         """By the client's own head, and by the prototypes of all."""
         network = self.network(site, client)
-        found: dict[str, Predictor] = {"head": partial(by_head, network)}
+        points = cache(partial(features_of, network))  # both are asked about the same images
+
+        @torch.no_grad()
+        def by_head(images: Tensor) -> Tensor:
+            logits: Tensor = network.head(points(images))
+            return logits
+
+        found: dict[str, Predictor] = {"head": by_head}
         if (statistics := self.prototypes(site, packet)) is not None:
             known = statistics
 
             def nearest(images: Tensor) -> Tensor:
-                return euclidean(features_of(network, images), known, site.classes)
+                return euclidean(points(images), known, site.classes)
 
             found["prototypes"] = nearest
         return found
