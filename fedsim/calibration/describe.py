@@ -13,10 +13,19 @@ from fedsim.calibration.power import Watts
 from fedsim.calibration.reading import counted, line, median, quantity, seconds
 from fedsim.calibration.splits import Stage, Stages
 from fedsim.calibration.timing import Timing
-from fedsim.hardware.presets import Batched, Coder, CodingPart, Compute, Measured, Powers, Split
+from fedsim.hardware.presets import (
+    Batched,
+    Coder,
+    CodingPart,
+    Compute,
+    Measured,
+    Powers,
+    Split,
+    TransportPart,
+)
 from fedsim.hardware.quantity import Quantity
 
-__all__ = ["coding", "compute", "network", "powers", "split"]
+__all__ = ["coding", "compute", "network", "powers", "split", "transport"]
 
 #: By what was timed, and its size: symbols, or samples of a batch.
 Timings = Mapping[tuple[str, int], Timing]
@@ -57,6 +66,17 @@ def coding(timings: Timings) -> CodingPart:
         fixed, per_symbol = line(fitted, where)
         coders[way] = Coder(fixed=fixed, per_symbol=per_symbol)
     return CodingPart(encode=coders["encode"], decode=coders["decode"])
+
+
+def transport(timings: Mapping[int, Timing]) -> TransportPart:
+    """gRPC, by the bytes of a message."""
+    messages = len(next(iter(timings.values())).minima)
+    where = (
+        f"line through messages of {' and '.join(map(str, timings))} bytes, medians of {messages} each; "
+        "there and back between two processes"
+    )
+    fixed, per_byte = line(fit(timings), where)
+    return TransportPart(fixed=fixed, per_byte=per_byte)
 
 
 def network(stages: Stages, timings: Timings) -> Measured:

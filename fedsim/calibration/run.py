@@ -19,6 +19,7 @@ from fedsim.calibration.power import Watts, measure_power, meters_here
 from fedsim.calibration.reading import SOURCE
 from fedsim.calibration.splits import Stages
 from fedsim.calibration.timing import Run, Timing, measure
+from fedsim.calibration.transport import sends
 from fedsim.errors import HardwareError, OutputError
 from fedsim.hardware import Device, find_device
 from fedsim.measure import environment
@@ -45,6 +46,7 @@ def calibrate(
     samples: Path | None = None,
     seconds: float | None = None,
     threads: int = 1,
+    transport: bool = False,
     title: str | None = None,
     meters: Sequence[Meter] | None = None,
     force: bool = False,
@@ -60,6 +62,7 @@ def calibrate(
         samples: file of images for them; random ones otherwise.
         seconds: about how long to measure; by default :data:`HOST_S`, and :data:`EACH_S` for each model.
         threads: of torch. One is what ``edge.device`` and ``edge.server`` take if nothing else is said.
+        transport: whether to measure gRPC, too, which takes some seconds more, and a server process.
         title: of the device; the processor by default.
         meters: of the machine's energy; by default those that are found.
         force: replace a file that is there.
@@ -71,6 +74,7 @@ def calibrate(
     Raises:
         OutputError: ``out`` is no ``.toml`` file, is there already, or cannot be written.
         HardwareError: a model or its images cannot be used, or the machine cannot be measured.
+        EngineError: the server process does not start.
     """
     _check_free(out, force)
     loaded = splits.load(bundles, samples)
@@ -98,6 +102,9 @@ def calibrate(
             subjects |= {(_MODEL + stages.name, stage, size): run for (stage, size), run in runs.items()}
         timings = measure(subjects, left, lambda part: reach(for_power + part * left))
         device = _described(ladder, loaded, timings, power, title)
+        if transport:
+            carried = sends({"loopback": None})["loopback"]
+            device = device.model_copy(update={"transport": describe.transport(carried)})
     return _write(out, device)
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
 __all__ = ["Ble"]
 
 
@@ -67,36 +70,66 @@ class Ble:
         """Application bits a second of a long transfer."""
         return 8 * self.payload_bytes * self.event_packets / self.interval_s
 
-    def packets(self, payload_bytes: int) -> int:
-        """Packets that a payload is sent in."""
-        if payload_bytes < 0:
-            raise ValueError(f"payload_bytes is {payload_bytes}, and has to be 0 or more")
-        return max(math.ceil(payload_bytes / self.payload_bytes), 1)
+    @property
+    def idle_w(self) -> float:
+        """Watts of a connection without data: an empty packet from the peer and one in answer, each interval.
 
-    def seconds(self, payload_bytes: int, wait: float = 0.5) -> float:
-        """From the wish to send a payload until its last packet is answered.
+        Of the radio alone while it sends and receives; waking for the event is not in it.
+        """
+        return self._empty_j / self.interval_s
+
+    def packets(self, payload_bytes: ArrayLike) -> NDArray[np.int64]:
+        """Packets that payloads of any shape are sent in; at least one."""
+        size = np.asarray(payload_bytes, dtype=np.int64)
+        if (size < 0).any():
+            raise ValueError(f"payload_bytes is {payload_bytes!r}, and has to be 0 or more")
+        return np.asarray(np.maximum(-(-size // self.payload_bytes), 1))
+
+    def events(self, payload_bytes: ArrayLike) -> NDArray[np.int64]:
+        """Connection events that payloads take."""
+        return np.asarray((self.packets(payload_bytes) - 1) // self.event_packets + 1)
+
+    def seconds(self, payload_bytes: ArrayLike, wait: ArrayLike = 0.5) -> NDArray[np.float64]:
+        """From the wish to send payloads until their last packets are answered.
 
         Args:
-            payload_bytes: of the application.
+            payload_bytes: of the application, any shape.
             wait: for the next connection event: the part of the interval that this takes, 0 to 1, uniform
                 over payloads; at 0.5 the result is the mean.
         """
-        if not 0 <= wait <= 1:
-            raise ValueError(f"wait is {wait}, allowed is 0 to 1")
+        part = np.asarray(wait, dtype=np.float64)
+        if not ((part >= 0) & (part <= 1)).all():
+            raise ValueError(f"wait is {wait!r}, allowed is 0 to 1")
         packets = self.packets(payload_bytes)
-        events = (packets - 1) // self.event_packets  # full ones ahead of the last
+        events = self.events(payload_bytes) - 1  # full ones ahead of the last
         full = packets - 1 - events * self.event_packets
-        rest = payload_bytes - (packets - 1) * self.payload_bytes
+        rest = np.asarray(payload_bytes) - (packets - 1) * self.payload_bytes
         last = full * self._exchange_s(self.payload_bytes) + self._exchange_s(rest)
-        return (wait + events) * self.interval_s + last
+        return np.asarray((part + events) * self.interval_s + last)
 
-    def energy(self, payload_bytes: int) -> float:
-        """Joules of the radio to send a payload and to receive the answers, without its connection idling."""
+    def energy(self, payload_bytes: ArrayLike) -> NDArray[np.float64]:
+        """Joules of the radio to send payloads and to receive the answers, without its connection idling."""
+        return self._joules(payload_bytes, self.transmit_a, self.receive_a)
+
+    def receive_energy(self, payload_bytes: ArrayLike) -> NDArray[np.float64]:
+        """Joules of the radio to receive payloads and to answer each packet, likewise."""
+        return self._joules(payload_bytes, self.receive_a, self.transmit_a)
+
+    def idle_energy(self, payload_bytes: ArrayLike) -> NDArray[np.float64]:
+        """Joules that the connection would have used without data in the events that payloads take."""
+        return np.asarray(self._empty_j * self.events(payload_bytes))
+
+    @property
+    def _empty_j(self) -> float:
+        """Joules of an empty packet each way."""
+        return self.volts * (self.transmit_a + self.receive_a) * 8 * self.reply_bytes / self.bits_per_s
+
+    def _joules(self, payload_bytes: ArrayLike, payload_a: float, answer_a: float) -> NDArray[np.float64]:
         packets = self.packets(payload_bytes)
-        sent = 8 * (payload_bytes + packets * self.overhead_bytes) / self.bits_per_s
-        received = 8 * packets * self.reply_bytes / self.bits_per_s
-        return self.volts * (self.transmit_a * sent + self.receive_a * received)
+        payload_s = 8 * (np.asarray(payload_bytes) + packets * self.overhead_bytes) / self.bits_per_s
+        answer_s = 8 * packets * self.reply_bytes / self.bits_per_s
+        return np.asarray(self.volts * (payload_a * payload_s + answer_a * answer_s))
 
-    def _exchange_s(self, payload_bytes: int) -> float:
-        octets = payload_bytes + self.overhead_bytes + self.reply_bytes
-        return 8 * octets / self.bits_per_s + 2 * self.spacing_s
+    def _exchange_s(self, payload_bytes: ArrayLike) -> NDArray[np.float64]:
+        octets = np.asarray(payload_bytes) + self.overhead_bytes + self.reply_bytes
+        return np.asarray(8 * octets / self.bits_per_s + 2 * self.spacing_s)

@@ -14,12 +14,14 @@ from fedsim.hardware.airtime import LoRa, Phase
 from fedsim.hardware.battery import Battery
 from fedsim.hardware.ble import Ble
 from fedsim.hardware.compute import Coding, Roofline, Serving, Table
-from fedsim.hardware.nbiot import NbIot
+from fedsim.hardware.library import radio_of_link
+from fedsim.hardware.nbiot import NbIot, radio_model_of
 from fedsim.hardware.power import DevicePower
 from fedsim.hardware.presets import Coder, Device, Direction, Link, Preset, Split
 from fedsim.hardware.quantity import Quantity
 from fedsim.hardware.radio import RadioModel
 from fedsim.hardware.radio_presets import BleRadio, LoRaRadio, NbIotRadio, Radio, StateRadio
+from fedsim.hardware.transport import Transport
 
 __all__ = [
     "battery_of",
@@ -34,6 +36,7 @@ __all__ = [
     "serving_of",
     "stages_of",
     "table_of",
+    "transport_of",
 ]
 
 R = TypeVar("R", StateRadio, LoRaRadio, BleRadio, NbIotRadio)
@@ -73,6 +76,12 @@ def coding_of(device: Device) -> tuple[Coding, Coding] | None:
     """How long a device codes and decodes; None where it was not measured."""
     coding = device.coding
     return None if coding is None else (_coding(coding.encode), _coding(coding.decode))
+
+
+def transport_of(device: Device) -> Transport | None:
+    """What gRPC takes between two processes of a device; None where it was not measured."""
+    part = device.transport
+    return None if part is None else Transport(part.fixed.si, part.per_byte.si)
 
 
 def stages_of(device: Device, name: str) -> Table:
@@ -127,13 +136,15 @@ def radio_of(radio: Radio, *, receiving: bool = False) -> RadioModel:
     was measured, the power while active is without what its file calls the baseline.
 
     Args:
-        radio: of kind cellular, wifi or ethernet.
+        radio: of kind cellular, wifi, ethernet or nb-iot.
         receiving: whether the power at rate 0 is that of receiving, where the two differ.
 
     Raises:
         HardwareError: a radio of another kind.
     """
-    found = _of_kind(radio, StateRadio, "cellular, wifi or ethernet")
+    if isinstance(radio, NbIotRadio):
+        return radio_model_of(nbiot_of(radio))
+    found = _of_kind(radio, StateRadio, "cellular, wifi, ethernet or nb-iot")
     active = found.active
     power = active.power_down if receiving and active.power_down is not None else active.power
     return RadioModel(
@@ -172,6 +183,8 @@ def lora_of(radio: Radio, spreading_factor: int | None = None) -> LoRa:
         preamble_symbols=round(found.preamble.si),
         header_bytes=round(found.header.si),
         max_payload_bytes=round(longest[0].si),
+        receive_a=found.receive.si,
+        sleep_a=(found.sleep or found.idle).si,
     )
 
 
@@ -216,20 +229,27 @@ def nbiot_of(radio: Radio) -> NbIot:
 
 
 def link_of(link: Link) -> LinkSpec:
-    """What a simulator and a relay make a link of.
+    """What a simulator and a relay make of a link.
+
+    A direction without a rate has that of the link's radio, if it is an NB-IoT's. LoRa and BLE have none to
+    give (:mod:`fedsim.simulator.lowpower`).
 
     Raises:
-        HardwareError: a trace cannot be read.
+        HardwareError: a trace cannot be read, or the radio is unknown.
     """
+    radio = radio_of_link(link)
+    up, down = (radio.up_rate, radio.down_rate) if isinstance(radio, NbIotRadio) else (None, None)
     try:
-        return LinkSpec(_direction(link, link.up), _direction(link, link.down), sharing=link.sharing)
+        return LinkSpec(
+            _direction(link, link.up, up), _direction(link, link.down, down), sharing=link.sharing
+        )
     except LinkError as error:
         raise HardwareError(f"{link.file}: {error}") from None
 
 
-def _direction(link: Link, one: Direction) -> LinkDirection:
+def _direction(link: Link, one: Direction, of_radio: Quantity | None) -> LinkDirection:
     return LinkDirection(
-        rate_bps=_si(one.rate),
+        rate_bps=_si(one.rate if one.rate is not None or one.trace is not None else of_radio),
         delay_s=_si(one.delay) or 0.0,
         jitter_s=_si(one.jitter) or 0.0,
         loss=_si(one.loss) or 0.0,

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, fields
 
-__all__ = ["Exchange", "NbIot"]
+from fedsim.hardware.radio import RadioModel
+
+__all__ = ["Exchange", "NbIot", "radio_model_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,3 +84,23 @@ class NbIot:
                 f"takes {exchange.seconds:.3f} s"
             )
         return exchange.joules + self.sleep_w * (period_s - exchange.seconds)
+
+
+def radio_model_of(nbiot: NbIot) -> RadioModel:
+    """The same device by the states of a radio: it wakes by a promotion, and its inactivity is a tail.
+
+    At its own rates it draws ``transmit_w`` while it sends and ``receive_w`` while it receives. Where it has
+    a part of a carrier only, it draws that in as much of the time, and waits at ``idle_w`` for the rest. An
+    answer behind the inactivity timer finds it asleep, and is charged a wake-up: that a device in power
+    saving mode is not to be reached before it wakes of itself is not modelled.
+    """
+    active_w = min(nbiot.idle_w, nbiot.transmit_w, nbiot.receive_w)
+    return RadioModel(
+        idle_w=nbiot.sleep_w,
+        promotion_s=nbiot.wake_s,
+        promotion_w=nbiot.wake_w,
+        active_w=active_w,
+        up_w_per_bps=(nbiot.transmit_w - active_w) / nbiot.up_bps,
+        down_w_per_bps=(nbiot.receive_w - active_w) / nbiot.down_bps,
+        tail=((nbiot.inactivity_s, nbiot.idle_w),),
+    )

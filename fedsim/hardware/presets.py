@@ -40,6 +40,7 @@ __all__ = [
     "Part",
     "Preset",
     "Split",
+    "TransportPart",
     "quantities",
     "unverified",
 ]
@@ -141,6 +142,13 @@ class CodingPart(Part):
     decode: Coder
 
 
+class TransportPart(Part):
+    """Software at both ends of a link: what a message and its reply take, and what each of its bytes adds."""
+
+    fixed: Time
+    per_byte: Time
+
+
 class Batched(Part):
     """A stage of the server: one sample alone (``single``), and a batch of n: ``fixed + n * each``."""
 
@@ -173,6 +181,7 @@ class Device(Preset):
     Args:
         runtime: software, precision and processor that its times are of.
         coding: the entropy coder, which is no matter of the compute rate.
+        transport: gRPC, between two processes of it.
         networks: what was measured on it, by network.
         splits: what was measured on it of split networks, by model.
         radios: names of radios that it usually has, or paths of radio files.
@@ -186,6 +195,7 @@ class Device(Preset):
     battery: BatteryPart | None = None
     memory: Size | None = None
     coding: CodingPart | None = None
+    transport: TransportPart | None = None
     networks: Mapping[Text, Measured] = Field(default_factory=dict)
     splits: Mapping[Text, Split] = Field(default_factory=dict)
     radios: tuple[Text, ...] = ()
@@ -195,8 +205,8 @@ class Direction(Part):
     """One direction of a link: a rate or a trace of it, and what happens on the way.
 
     Args:
-        rate: of bits; None where there is a trace, for a radio that has its own (LoRa, BLE, NB-IoT), and
-            for no limit.
+        rate: of bits; None where there is a trace, for a radio that has its own (NB-IoT) or says itself how
+            long a payload takes (LoRa, BLE), and for no limit.
         delay: one way.
         jitter: a packet's delay is uniform within ``delay`` +- this.
         loss: probability that a transmission fails; below 1.
@@ -263,7 +273,13 @@ def _within(key: str, value: object) -> Iterator[tuple[str, Quantity]]:
 def unverified(preset: Preset) -> list[str]:
     """A line for people on each number of a preset that nobody has read in its source."""
     return [
-        f"{preset}: {key} {quantity} is not verified ({quantity.citation})"
+        f"{preset}: {key} {quantity} is not verified ({_cited(preset, quantity)})"
         for key, quantity in quantities(preset)
         if quantity.verified is False
     ]
+
+
+def _cited(preset: Preset, quantity: Quantity) -> str:
+    """The source, without what its file says of it behind a semicolon, and where in it."""
+    source = preset.sources[quantity.source].partition("; ")[0]
+    return source if quantity.where is None else f"{source}; {quantity.where}"

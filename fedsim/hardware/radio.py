@@ -141,8 +141,8 @@ def energy(
     """What the transfers of one device cost it.
 
     Bits begin to flow at ``starts``: where the radio was idle, its promotion *ends* there. Transfers may
-    overlap: their rates add, the base power counts once. The radio is idle when the span begins, and
-    what it does behind the span is not counted.
+    overlap: their rates add, the base power counts once. Bits in no time cost what they cost by the bit.
+    The radio is idle when the span begins, and what it does behind the span is not counted.
 
     Two cases that a simulation which waits for :func:`promotion_delay` does not make, but timestamps of a
     real run may. A transfer that begins after the tail of the one before, but too soon for a whole
@@ -159,8 +159,8 @@ def energy(
         since: begin of the span, at or before the first of ``starts``.
 
     Raises:
-        ValueError: arrays of different lengths, starts out of order, an end before its start, bits in no
-            time or below 0, or a span that does not hold the transfers.
+        ValueError: arrays of different lengths, starts out of order, an end before its start, bits
+            below 0, or a span that does not hold the transfers.
     """
     begin, end = _transfers(starts, ends)
     bits = [np.asarray(values, dtype=np.float64) for values in (up_bits, down_bits)]
@@ -170,7 +170,6 @@ def energy(
                 f"{key} {values.shape} and starts {begin.shape} have to be one for each transfer"
             )
         _refuse(~(np.isfinite(values) & (values >= 0)), f"{key} below 0")
-        _refuse((values > 0) & (end == begin), f"{key} in no time")
     last = float(end.max(initial=since))
     if not (math.isfinite(since) and last <= until < math.inf) or (begin.size and begin[0] < since):
         raise ValueError(f"the span from {since} s to {until} s does not hold all transfers")

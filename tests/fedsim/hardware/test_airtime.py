@@ -103,7 +103,7 @@ def test_frames_hold_the_payload_and_the_waits_the_duty_cycle(factor: int, size:
     frames = lora.frames(size)
     assert frames.sum() == size
     assert frames.max() <= EU868_PAYLOAD_BYTES[factor]
-    assert len(frames) == max(math.ceil(size / EU868_PAYLOAD_BYTES[factor]), 1)
+    assert len(frames) == max(math.ceil(size / EU868_PAYLOAD_BYTES[factor]), 1) == lora.frame_count(size)
     airtime = lora.airtime(size)
     assert airtime + lora.duty_cycle_wait(airtime) == pytest.approx(lora.period(size))
     assert lora.seconds(size) + lora.duty_cycle_wait(float(lora.time_on_air(frames[-1]))) == pytest.approx(
@@ -118,6 +118,18 @@ def test_the_phases_around_a_frame_cost_each_time() -> None:
     around = 3.3 * (0.168 * 22.1e-3 + 0.084 * 13.3e-3 + 0.147 * 13.2e-3 + 0.268 * 21e-3 + 0.038 * 13.3e-3)
     assert lora.energy(222) == pytest.approx(lora.transmit_energy(222) + around, rel=1e-12)
     assert lora.energy(4096) == pytest.approx(lora.transmit_energy(4096) + 19 * around, rel=1e-12)
+
+
+def test_payloads_by_the_array() -> None:
+    lora = sx1276(9, phases=PHASES)
+    sizes = np.array([[0, 1, 115], [116, 230, 4096]])
+    for method in (lora.frame_count, lora.airtime, lora.seconds, lora.period, lora.energy, lora.awake_s):
+        alone = [float(method(int(size))) for size in sizes.flat]
+        assert method(sizes) == pytest.approx(np.reshape(alone, sizes.shape), rel=1e-12)
+    on_air = [math.fsum(lora.time_on_air(lora.frames(int(size)))) for size in sizes.flat]
+    assert lora.airtime(sizes).ravel() == pytest.approx(on_air, rel=1e-12)
+    around = sum(phase.seconds for phase in PHASES)
+    assert lora.awake_s(230) == pytest.approx(2 * (float(lora.time_on_air(115)) + around), rel=1e-12)
 
 
 def test_it_says_plainly_that_a_payload_does_not_fit() -> None:

@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -47,6 +48,24 @@ def test_packets_hold_the_payload_within_their_events(interval_s: float, size: i
     assert ble.energy(size + 1) > ble.energy(size)
     # The wait of a device that has just missed an event is that of a whole interval.
     assert ble.seconds(size, 1) - ble.seconds(size, 0) == pytest.approx(interval_s)
+
+
+def test_a_connection_without_data_by_hand() -> None:
+    # Every interval an empty packet of 80 us from the peer, and one in answer.
+    ble = nrf52840(0.030)
+    empty = 3 * (6.40e-3 + 6.26e-3) * 80e-6
+    assert ble.idle_w == pytest.approx(empty / 0.030, rel=1e-12)
+    assert ble.idle_energy([0, 244, 12 * 244, 12 * 244 + 1]) == pytest.approx(empty * np.array([1, 1, 1, 2]))
+    assert ble.receive_energy(244) == pytest.approx(3 * (6.26e-3 * 2.12e-3 + 6.40e-3 * 0.08e-3), rel=1e-12)
+
+
+def test_payloads_by_the_array() -> None:
+    ble = nrf52840(0.030)
+    sizes, part = np.array([[0, 1], [244, 50_000]]), np.array([[0, 0.25], [0.5, 1]])
+    for method in (ble.packets, ble.events, ble.energy, ble.receive_energy):
+        assert method(sizes).ravel().tolist() == [method(int(size)) for size in sizes.flat]
+    alone = [ble.seconds(int(size), float(wait)) for size, wait in zip(sizes.flat, part.flat, strict=True)]
+    assert ble.seconds(sizes, part).ravel().tolist() == alone
 
 
 def test_impossible_numbers_are_refused() -> None:

@@ -126,7 +126,7 @@ def test_the_phone_is_taken_off_the_power_of_its_radio() -> None:
 @pytest.mark.parametrize(
     ("make", "name", "complaint"),
     [
-        (radio_of, "lora", "kind = lora: has to be cellular, wifi or ethernet for this use"),
+        (radio_of, "lora", "kind = lora: has to be cellular, wifi, ethernet or nb-iot for"),
         (lora_of, "ble", "kind = ble: has to be lora for this use"),
         (ble_of, "nb-iot", "kind = nb-iot: has to be ble for this use"),
         (nbiot_of, "lte-2012", "kind = cellular: has to be nb-iot for this use"),
@@ -141,6 +141,7 @@ def test_lora_has_a_longest_payload_at_each_spreading_factor() -> None:
     radio = find_radio("lora")
     longest = [lora_of(radio, factor).frame_payload_bytes for factor in range(7, 13)]
     assert longest == [222, 222, 115, 51, 51, 51]
+    assert (lora_of(radio).receive_a, lora_of(radio).sleep_a) == pytest.approx((9.7e-3, 45e-6))
     with pytest.raises(HardwareError, match=r"max_payload: has no sf6; there are sf7, sf8"):
         lora_of(radio, 6)
     assert lora_of(radio).spreading_factor == 7
@@ -153,6 +154,16 @@ def test_a_link_by_its_rates() -> None:
     spec = link_of(find_link("lte-2012"))
     assert (spec.up.rate_bps, spec.down.rate_bps, spec.sharing) == (5.5e6, 24.3e6, "processor")
     assert spec.up.delay_s == pytest.approx(0.035)
+
+
+def test_an_nb_iot_is_a_link_with_a_rate_and_a_radio_of_states() -> None:
+    spec = link_of(find_link("nb-iot"))
+    assert (spec.up.rate_bps, spec.down.rate_bps, spec.sharing) == (62_500, 26_000, "alone")
+    radio = radio_of(find_radio("nb-iot"))
+    assert (radio.promotion_s, radio.tail_s, radio.idle_w) == (3, 10, 15e-6)
+    assert radio.promotion_s * radio.promotion_w == pytest.approx(0.055 * 3.6)
+    for name in ("lora-sf7", "ble"):
+        assert link_of(find_link(name)).up.rate_bps is None
 
 
 def test_a_link_by_a_trace(tmp_path: Path) -> None:

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedsim.hardware.nbiot import NbIot
+from fedsim.hardware.nbiot import NbIot, radio_model_of
+from fedsim.hardware.radio import energy
 
 # State powers in the manner of 3GPP TR 45.820, and a wake-up of its own.
 RADIO = NbIot(
@@ -37,6 +38,26 @@ def test_a_period_is_an_exchange_and_sleep(up: float, down: float, sleep_s: floa
     exchange = RADIO.exchange(up, down)
     found = RADIO.energy(up, down, exchange.seconds + sleep_s)
     assert found == pytest.approx(exchange.joules + 15e-6 * sleep_s, rel=1e-9)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.floats(0, 1e5), st.floats(0, 1e5), st.floats(0, 1e4))
+def test_an_exchange_is_the_same_by_the_states_of_a_radio(up: float, down: float, sleep_s: float) -> None:
+    alone = RADIO.exchange(up, down)
+    sent = 2.0 + 8 * up / 62_500
+    until = alone.seconds + sleep_s
+    found = energy(
+        radio_model_of(RADIO), [2, sent], [sent, alone.delivered_s], [8 * up, 0], [0, 8 * down], until
+    )
+    assert found.total_j == pytest.approx(RADIO.energy(up, down, until), rel=1e-9)
+
+
+def test_half_a_carrier_takes_twice_the_time_at_half_the_power_above_waiting() -> None:
+    model = radio_model_of(RADIO)
+    whole = energy(model, [2], [3], [62_500], [0], 20).active_j[0]
+    half = energy(model, [2], [4], [62_500], [0], 20).active_j[0]
+    assert whole == pytest.approx(0.545)
+    assert half - whole == pytest.approx(0.003)
 
 
 def test_release_assistance_saves_the_wait_behind_the_exchange() -> None:
