@@ -1,4 +1,4 @@
-"""The command line: ``fedsim run``, ``sweep``, ``list``, ``doctor``, ``calibrate``."""
+"""The command line: ``fedsim run``, ``sweep``, ``compare``, ``plan``, ``list``, ``doctor``, ``calibrate``."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
@@ -190,6 +191,53 @@ def _cores() -> int:
 
 
 @app.command()
+def compare(
+    simulated: Annotated[
+        Path, typer.Argument(help="Run folder of the prediction.", metavar="SIMULATED", show_default=False)
+    ],
+    measured: Annotated[
+        Path, typer.Argument(help="Run folder of the measurement.", metavar="MEASURED", show_default=False)
+    ],
+    *,
+    tolerance: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FIGURE=PERCENT%,...",
+            help="Exit with 1 where a method is further off, such as mean=5%,p95=10%. FIGURE is mean, p50 or "
+            "p95 of the total latency, bytes of any sample, joules or predictions. Repeatable.",
+        ),
+    ] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the figures there, for programs.", metavar="FILE")
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw them there (.png, .pdf or .svg).", metavar="FILE")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but what is wrong.")] = False,
+) -> None:
+    """Hold a prediction against a measurement: latency stage by stage, bytes, energy and predictions.
+
+    Both are folders of fedsim run. Methods that both have are compared, and errors are shown beside the noise
+    of what was measured.
+
+    Exit codes: 0 compared, 1 not within the tolerance, 2 the folders or the arguments are wrong.
+    """
+    with _reported():
+        from fedsim import compare as comparing  # noqa: PLC0415
+
+        allowed = comparing.Tolerance.parse(tolerance or ())
+        if plot is not None:
+            comparing.check_plot(plot)
+        comparison = comparing.compare(simulated, measured)
+        comparing.print_comparison(comparison, _console(quiet))
+        if json_file is not None:
+            comparing.write_json(comparison, json_file, allowed.misses(comparison))
+        if plot is not None:
+            comparing.write_plot(comparison, plot)
+        allowed.check(comparison)
+
+
+@app.command()
 def doctor(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the same as a list of JSON objects, for programs.")
@@ -236,6 +284,9 @@ def calibrate(
         typer.Option(help="About how long to measure.", show_default="20, and 10 for each model"),
     ] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads that torch computes with.")] = 1,
+    transport: Annotated[
+        bool, typer.Option("--transport", help="Measure gRPC, too, with a server process on loopback.")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print the file's name and nothing else.")] = False,
 ) -> None:
@@ -262,6 +313,7 @@ def calibrate(
             samples=samples,
             seconds=seconds,
             threads=threads,
+            transport=transport,
             title=name,
             force=force,
             display=Display(console, quiet=quiet),
@@ -270,6 +322,105 @@ def calibrate(
         if device.description and not quiet:
             typer.echo(f"\n{device.description}")
         typer.echo(file if quiet else f"\nDevice file: {file}")
+
+
+@app.command()
+def plan(
+    file: Annotated[
+        Path, typer.Argument(help="Scenario file (YAML): the devices, links and server.", metavar="SCENARIO")
+    ],
+    *,
+    folders: Annotated[
+        list[Path],
+        typer.Option(
+            "--from", metavar="RUN", help="Run folder or sweep folder with trained results. Repeatable."
+        ),
+    ],
+    accuracy: Annotated[
+        float | None, typer.Option(metavar="A", help="At least, from 0 to 1.", show_default=False)
+    ] = None,
+    payload_bytes: Annotated[
+        float | None,
+        typer.Option("--bytes", metavar="B", help="Payload, mean: at most.", show_default=False),
+    ] = None,
+    wire_bytes: Annotated[
+        float | None,
+        typer.Option(metavar="B", help="The same with all that the link carries.", show_default=False),
+    ] = None,
+    joules: Annotated[
+        float | None,
+        typer.Option(metavar="J", help="Of the device for a sample: at most.", show_default=False),
+    ] = None,
+    latency_ms: Annotated[
+        float | None, typer.Option(metavar="L", help="At most.", show_default=False)
+    ] = None,
+    latency_of: Annotated[
+        str, typer.Option(metavar="p50|p95", help="How many per cent of the samples take no longer.")
+    ] = "p95",
+    minimise: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WHAT",
+            help="What decides between those that meet the goal: error, joules, latency, bytes, wire-bytes.",
+            show_default="the first of error, joules, latency, bytes that has no bound",
+        ),
+    ] = None,
+    without: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="A setting not to choose, such as local. Repeatable."),
+    ] = None,
+    as_json: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write all settings and the answer as JSON.")
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write accuracy against cost as a picture (PNG).")
+    ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Replace a value of the scenario. Repeatable."),
+    ] = None,
+) -> None:
+    """Say which split point, bottleneck and rate to use on the devices and links of a SCENARIO.
+
+    Trained results are searched for a goal: what has a bound has to keep to it, and of those that do the one
+    that is least in --minimise is recommended. Shown are the Pareto front of what the goal is about, the
+    recommendation and how to run it, or what stands in the way.
+
+    Exit codes: 0 a setting meets the goal, 1 none does, 2 the scenario, folders or arguments are wrong.
+    """
+    with _reported(), importable(file):
+        from fedsim.planning.goal import asked  # noqa: PLC0415  (torch)
+
+        goal = asked(
+            accuracy=accuracy,
+            joules=joules,
+            latency_ms=latency_ms,
+            payload_bytes=payload_bytes,
+            wire_bytes=wire_bytes,
+            minimise=minimise,
+            percentile=latency_of,
+        )
+        from fedsim.planning.plan import fleet_of, make_plan  # noqa: PLC0415
+        from fedsim.planning.prediction import predicted  # noqa: PLC0415
+        from fedsim.planning.table import print_plan  # noqa: PLC0415
+        from fedsim.progress import Display  # noqa: PLC0415
+
+        scenario = fleet_of(file, overrides or ())
+        console = _console()
+        with Display(console).live() as display:
+            predictor = partial(predicted, display=display)
+            found = make_plan(scenario, folders, goal, predictor, without=without or ())
+        print_plan(found, console)
+        if as_json is not None:
+            from fedsim.planning.document import write  # noqa: PLC0415
+
+            write(found, as_json)
+        if plot is not None:
+            from fedsim.planning.plot import plot_plan  # noqa: PLC0415  (matplotlib)
+
+            plot_plan(found, plot)
+        if found.answer.recommended is None:
+            raise typer.Exit(1)
 
 
 @app.command("list")

@@ -1,41 +1,76 @@
-"""The devices of a scenario as an engine is given them: their links, and when their samples are due."""
+"""The devices of a scenario as an engine is given them: what they are, their links, and what is due when."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
 from edge.link import LinkSpec
 from edge.schedule import Schedule
-from fedsim.engines.plan import DevicePlan
+from fedsim.engines.plan import AnyRadio, DevicePlan, GroupPlan
 from fedsim.errors import EngineError, HardwareError, Problem, SimulationError
-from fedsim.hardware import find_link, unverified
-from fedsim.hardware.models import link_of
-from fedsim.scenario_sections import FleetGroup
-from fedsim.simulator import arrivals
+from fedsim.hardware import find_device, find_link, find_radio, radio_of_link, unverified
+from fedsim.hardware.models import battery_of, ble_of, link_of, lora_of, nbiot_of, radio_of
+from fedsim.hardware.presets import Device, Link
+from fedsim.hardware.radio_presets import BleRadio, LoRaRadio, Radio, StateRadio
+from fedsim.scenario_sections import FleetGroup, ServerSection
+from fedsim.simulator import arrivals, availability
 
-__all__ = ["cells_of", "device_plans", "fleet_problems", "remarks"]
+__all__ = [
+    "Paces",
+    "cells_of",
+    "device_plans",
+    "fleet_problems",
+    "group_plans",
+    "only_virtual",
+    "remarks",
+]
+
+#: What head and encoder of each method take [s], by the name of a device.
+Paces = Mapping[str, Mapping[str, tuple[float, float | None]]]
+
+#: Of devices that nobody names.
+NO_PACES: Paces = MappingProxyType({})
+_JOULES_PER_WH = 3600.0
+#: Keys of a group that only a model of the device can follow.
+_OF_VIRTUAL_TIME = ("radio", "availability", "battery_wh")
 
 
 def cells_of(fleet: tuple[FleetGroup, ...]) -> dict[str, LinkSpec]:
-    """The links of the groups, named as :func:`device_plans` names them.
+    """The links of the groups, named as :func:`device_plans` and :func:`group_plans` name them.
 
     Raises:
         HardwareError: a link that is unknown, or whose file is wrong.
     """
     return {
-        _cell(number): link_of(find_link(group.link))
+        _cell(number, group): link_of(find_link(group.link))
         for number, group in enumerate(fleet)
         if group.link is not None
     }
 
 
+def group_plans(fleet: tuple[FleetGroup, ...]) -> tuple[GroupPlan, ...]:
+    """The groups, for an engine in virtual time.
+
+    Raises:
+        HardwareError: a device or radio that is unknown, or whose file is wrong.
+        SimulationError: arrivals or an availability that are none.
+    """
+    return tuple(_group_plan(number, group) for number, group in enumerate(fleet))
+
+
 def device_plans(
-    fleet: tuple[FleetGroup, ...], samples: int, seed: int, fallback: Path | None, folder: Path
+    fleet: tuple[FleetGroup, ...],
+    samples: int,
+    seed: int,
+    fallback: Path | None,
+    folder: Path,
+    paces: Paces = NO_PACES,
 ) -> Iterator[DevicePlan]:
-    """The devices, group by group.
+    """The devices one by one, for an engine in wall time.
 
     Args:
         fleet: the groups.
@@ -43,6 +78,7 @@ def device_plans(
         seed: of what is lost, and of arrivals; each device draws its own.
         fallback: bundle of the whole network.
         folder: for the schedules of those that have arrivals.
+        paces: of the devices that the groups name.
 
     Raises:
         EngineError: fewer arrivals than samples.
@@ -63,43 +99,173 @@ def device_plans(
             erasure=group.erasure,
             erasure_seed=seed,
             schedule=schedule,
-            cell=None if group.link is None else _cell(place),
+            pace=None if group.device is None else paces.get(group.device),
+            cell=None if group.link is None else _cell(place, group),
         )
 
 
-def remarks(fleet: tuple[FleetGroup, ...]) -> list[str]:
-    """What is to be known of the links' numbers: those that nobody has verified."""
-    names = dict.fromkeys(group.link for group in fleet if group.link is not None)
-    return [line for name in names for line in unverified(find_link(name))]
+def remarks(fleet: tuple[FleetGroup, ...], server: ServerSection | None = None) -> list[str]:
+    """What is to be known of the numbers of links, radios and devices: those that nobody has verified."""
+    named: list[Callable[[], list[str]]] = []
+    links = dict.fromkeys(group.link for group in fleet if group.link is not None)
+    devices = dict.fromkeys(group.device for group in fleet if group.device is not None)
+    if server is not None and server.device is not None:
+        devices |= {server.device: None}
+    radios = dict.fromkeys(group.radio for group in fleet if group.radio is not None)
+    named += [lambda name=name: unverified(find_device(name)) for name in devices]  # type: ignore[misc]
+    named += [lambda name=name: unverified(find_link(name)) for name in links]  # type: ignore[misc]
+    named += [lambda name=name: unverified(find_radio(name)) for name in radios]  # type: ignore[misc]
+    return [line for lines in named for line in lines()]
 
 
-def fleet_problems(fleet: tuple[FleetGroup, ...], samples: int | None) -> Iterator[Problem]:
-    """What is wrong with the links and arrivals of the groups.
+def only_virtual(
+    fleet: tuple[FleetGroup, ...], server: ServerSection, duration_s: float | None
+) -> Iterator[Problem]:
+    """What an engine in wall time cannot follow."""
+    message = "is a model, which only the engine 'virtual' follows; choose that, or leave the key out"
+    for number, group in enumerate(fleet):
+        for key in _OF_VIRTUAL_TIME:
+            if (value := getattr(group, key)) is not None:
+                yield Problem(f"fleet.{number}.{key}", message, Problem.shown(_plain(value)))
+        if group.link is not None and (radio := _low_power(group.link)) is not None:
+            said = (
+                f"has no rate of its own: only the engine 'virtual' asks the {radio} how long payloads take"
+            )
+            yield Problem(f"fleet.{number}.link", said, Problem.shown(group.link))
+    for key, value in (("server.device", server.device), ("duration_s", duration_s)):
+        if value is not None:
+            yield Problem(key, message, Problem.shown(value))
+
+
+def fleet_problems(
+    fleet: tuple[FleetGroup, ...],
+    samples: int | None,
+    server: ServerSection | None = None,
+    duration_s: float | None = None,
+) -> Iterator[Problem]:
+    """What is wrong with the devices, links, arrivals and availabilities of the groups.
 
     Args:
         fleet: the groups.
         samples: that the devices share; None where it is not known yet.
+        server: whose device is looked at, too.
+        duration_s: how long the fleet works, where that is said.
     """
     devices = sum(group.count for group in fleet)
     first = 0
+    cells: dict[str, tuple[int, str]] = {}
+    if server is not None and server.device is not None:
+        yield from _unfound("server.device", find_device, server.device)
     for number, group in enumerate(fleet):
+        at = f"fleet.{number}"
+        if group.device is not None:
+            yield from _unfound(f"{at}.device", find_device, group.device)
+        if group.radio is not None:
+            yield from _unfound(f"{at}.radio", find_radio, group.radio)
         if group.link is not None:
-            try:
-                link_of(find_link(group.link))
-            except HardwareError as error:
-                yield Problem(f"fleet.{number}.link", str(error), Problem.shown(group.link))
-        if group.arrivals is not None:
-            options = group.arrivals.model_dump()
-            try:
-                _schedule(options, len(range(first, samples or 0, devices)), 0)
-            except (EngineError, SimulationError) as error:
-                said = str(error).removeprefix("arrivals: ")
-                yield Problem(f"fleet.{number}.arrivals", said, Problem.shown(options))
+            yield from _unfound(f"{at}.link", lambda name: link_of(find_link(name)), group.link)
+        for key in ("radio", "cell"):
+            if group.link is None and (value := getattr(group, key)) is not None:
+                yield Problem(f"{at}.{key}", "is of a link, and the group has none", Problem.shown(value))
+        if group.cell is not None and group.link is not None:
+            place, link = cells.setdefault(group.cell, (number, group.link))
+            if link != group.link:
+                said = f"is the cell of fleet.{place}, whose link is {link!r}; a cell is one link"
+                yield Problem(f"{at}.cell", said, Problem.shown(group.cell))
+        yield from _arrival_problems(at, group, len(range(first, samples or 0, devices)), duration_s)
         first += group.count
 
 
-def _cell(place: int) -> str:
-    return f"link-{place}"
+def _arrival_problems(
+    at: str, group: FleetGroup, samples: int, duration_s: float | None
+) -> Iterator[Problem]:
+    """When samples are due, and the devices there."""
+    paused = True
+    if group.arrivals is not None:
+        options = group.arrivals.model_dump()
+        try:
+            paused = arrivals.from_options(options).paused
+            if duration_s is None:
+                _schedule(options, samples, 0)
+        except (EngineError, SimulationError) as error:
+            said = str(error).removeprefix("arrivals: ")
+            yield Problem(f"{at}.arrivals", said, Problem.shown(options))
+            return
+    if group.availability is None:
+        return
+    options = group.availability.model_dump()
+    try:
+        availability.from_options(options)
+    except SimulationError as error:
+        said = str(error).removeprefix("availability: ")
+        yield Problem(f"{at}.availability", said, Problem.shown(options))
+        return
+    if paused:
+        said = "needs arrivals that have times (periodic, poisson, listed): what is due meanwhile is not done"
+        yield Problem(f"{at}.availability", said, Problem.shown(options))
+
+
+def _unfound(key: str, find: Callable[[str], object], name: str) -> Iterator[Problem]:
+    try:
+        find(name)
+    except HardwareError as error:
+        yield Problem(key, str(error), Problem.shown(name))
+
+
+def _group_plan(number: int, group: FleetGroup) -> GroupPlan:
+    device = None if group.device is None else find_device(group.device)
+    link = None if group.link is None else find_link(group.link)
+    asked = {"kind": "closed"} if group.arrivals is None else group.arrivals.model_dump()
+    there = None if group.availability is None else availability.from_options(group.availability.model_dump())
+    return GroupPlan(
+        count=group.count,
+        in_flight=group.in_flight,
+        deadline_s=group.deadline_s,
+        arrivals=arrivals.from_options(asked),
+        device=device,
+        cell=None if link is None else _cell(number, group),
+        radio=None if link is None else _radio(group, link),
+        availability=there,
+        battery_j=_battery_j(group, device),
+        erasure=group.erasure,
+    )
+
+
+def _radio(group: FleetGroup, link: Link) -> AnyRadio | None:
+    """The devices' end of their link."""
+    radio = radio_of_link(link) if group.radio is None else find_radio(group.radio)
+    if radio is None or isinstance(radio, StateRadio):
+        return None if radio is None else radio_of(radio)
+    if isinstance(radio, LoRaRadio):
+        factor = link.spreading_factor
+        return lora_of(radio, None if factor is None else round(factor.si))
+    return ble_of(radio) if isinstance(radio, BleRadio) else nbiot_of(radio)
+
+
+def _battery_j(group: FleetGroup, device: Device | None) -> float | None:
+    if group.battery_wh is not None:
+        return _JOULES_PER_WH * group.battery_wh
+    battery = None if device is None else battery_of(device)
+    return None if battery is None else battery.joules
+
+
+def _low_power(link: str) -> Radio | None:
+    """The radio of a link that has no rate of its own."""
+    try:
+        found = find_link(link)
+        radio = radio_of_link(found)
+    except HardwareError:
+        return None  # told elsewhere
+    rated = found.up.rate is not None or found.up.trace is not None
+    return None if rated or isinstance(radio, StateRadio) else radio
+
+
+def _plain(value: object) -> object:
+    return value.model_dump() if hasattr(value, "model_dump") else value
+
+
+def _cell(place: int, group: FleetGroup) -> str:
+    return f"link-{place}" if group.cell is None else f"cell-{group.cell}"
 
 
 def _schedule(options: Mapping[str, object], count: int, seed: int | list[int]) -> Schedule:

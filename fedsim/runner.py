@@ -8,6 +8,7 @@ import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,11 @@ from fedsim.engines.plan import Engine, RunPlan
 from fedsim.errors import ScenarioError
 from fedsim.federated.run import perform_federation, write_federation
 from fedsim.federated.runner import Federated, federate
-from fedsim.fleet import cells_of, device_plans, remarks
+from fedsim.fleet import Paces, cells_of, device_plans, group_plans, remarks
+from fedsim.hardware import find_device
 from fedsim.inputs import inputs_of
 from fedsim.measure import ledger, plots, table
+from fedsim.measure.energy_plot import plot_energy
 from fedsim.measure.federation.table import print_federation
 from fedsim.measure.schema import Task
 from fedsim.measure.summary import ModelCost, Summary, summarise
@@ -32,6 +35,7 @@ from fedsim.progress import Display
 from fedsim.run_folder import SUMMARY, checkpoints_of, kept_for_later, run_folder
 from fedsim.scenario import ENGINES, LOCAL, Baseline, FederatedScenario, Scenario
 from fedsim.scenario_checks import fleet_problem
+from fedsim.simulator import stages
 
 __all__ = ["Equipment", "perform", "run"]
 
@@ -90,7 +94,7 @@ def run(
     if not quiet:
         if summary.rows:
             table.print_results(summary, console)
-            for remark in remarks(scenario.fleet):
+            for remark in remarks(scenario.fleet, getattr(scenario, "server", None)):
                 console.print(f"Note: {remark}.")
         if summary.federation is not None:
             print_federation(summary.federation, scenario.name, console)
@@ -180,20 +184,42 @@ def _plan(
     save_file({"images": dataset.x_test, "labels": dataset.y_test}, samples)
     schedules = work / "schedules"
     schedules.mkdir()
-    devices = device_plans(scenario.fleet, len(dataset.x_test), scenario.seed, fallback, schedules)
-    return RunPlan(
+    plan = RunPlan(
         run=name,
         folder=work,
         methods=tuple(model.method for model in models),
         samples=samples,
         sample_count=len(dataset.x_test),
-        devices=tuple(devices),
+        devices=(),
         workers=scenario.server.workers,
         batch_size=scenario.server.batch.size,
         batch_wait_ms=scenario.server.batch.wait_ms,
         cells=cells_of(scenario.fleet),
         seed=scenario.seed,
     )
+    if ENGINES[scenario.engine].virtual:
+        server = None if scenario.server.device is None else find_device(scenario.server.device)
+        groups = group_plans(scenario.fleet)
+        return replace(plan, groups=groups, server=server, duration_s=scenario.duration_s)
+    paces = _paces(scenario, plan)
+    devices = device_plans(scenario.fleet, plan.sample_count, scenario.seed, fallback, schedules, paces)
+    return replace(plan, devices=tuple(devices))
+
+
+def _paces(scenario: Scenario, plan: RunPlan) -> Paces:
+    """What head and encoder of the methods take on the devices that the fleet names."""
+    names = dict.fromkeys(group.device for group in scenario.fleet if group.device is not None)
+    if not names:
+        return {}
+    here = stages.measured(plan.methods, plan.samples, plan.batch_size)
+    times = {
+        name: {method: stages.device_times(find_device(name), one) for method, one in here.items()}
+        for name in names
+    }
+    return {
+        name: {method: (one.head_s, one.encode_s) for method, one in mine.items()}
+        for name, mine in times.items()
+    }
 
 
 def _fallback(scenario: Scenario, models: Sequence[Model], workshop: Workshop) -> Path | None:
@@ -214,11 +240,11 @@ def _conclude(
     federated: Federated | None,
 ) -> Summary:
     """Ledger, then everything that derives from it; the summary comes last."""
-    events = ledger.read_events(plan.events)
     order = [model.method.name for model in models]
-    ledger.check(events, {name: set(range(plan.sample_count)) for name in order})
-    ledger.write_parquet([*events, *(federated.events if federated else ())], work / "ledger.parquet")
-    records = ledger.to_table(events)
+    rounds = ledger.to_table(federated.events if federated else ())
+    ledger.write_tables(chain(ledger.read_tables(plan.events), [rounds]), work / "ledger.parquet")
+    records = ledger.open_parquet(work / "ledger.parquet")
+    ledger.check(records, {name: range(plan.sample_count) for name in order})
     for file in plan.events.iterdir():
         file.unlink()
     plan.events.rmdir()
@@ -229,6 +255,8 @@ def _conclude(
     duration = time.monotonic() - started
     summary = summarise(records, scenario.resolved(), scenario.seed, costs, order, duration, inputs)
     plots.plot_tradeoff(summary, work / "tradeoff.png")
+    if any(row.energy for row in summary.rows):
+        plot_energy(summary, work / "energy.png")
     if federated is not None:
         part = write_federation(federated, scenario.name, work)
         summary = summary.model_copy(update={"federation": part})

@@ -31,6 +31,7 @@ from fedsim.scenario_sections import (
     FleetGroup,
     ModelSection,
     Name,
+    Positive,
     Section,
     Seed,
     ServerSection,
@@ -68,7 +69,11 @@ SweepGrid = dict[str, Annotated[list[Any], Field(min_length=1)]]
 
 
 class Scenario(Section):
-    """A scenario whose values are of the right kind. :func:`load` also checks that its names exist."""
+    """A scenario whose values are of the right kind. :func:`load` also checks that its names exist.
+
+    ``duration_s`` is how long the fleet works, in virtual time; devices then go through the test set as often
+    as their arrivals ask for. Without it they share the test set out, and each sample is told once.
+    """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9-]+$", max_length=64)]
     seed: Seed = 0
@@ -82,6 +87,7 @@ class Scenario(Section):
     server: ServerSection = ServerSection()
     federation: FederationSection | None = None
     engine: Engine = "processes"
+    duration_s: Positive | None = None
     sweep: Annotated[tuple[SweepGrid, ...], BeforeValidator(grid.as_grids)] = ()
 
     @property

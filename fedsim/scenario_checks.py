@@ -21,7 +21,7 @@ from edge import backbones, bottlenecks
 from edge.split import CutError, cut
 from fedsim import data
 from fedsim.errors import Problem
-from fedsim.fleet import fleet_problems
+from fedsim.fleet import fleet_problems, only_virtual
 from fedsim.scenario import (
     ENGINES,
     LOCAL,
@@ -38,7 +38,7 @@ from fedsim.training import recipes
 __all__ = ["check", "fleet_problem"]
 
 _Shape = tuple[int, ...]
-_CHECKED = {"data", "model", "baselines", "training", "tasks", "fleet", "engine"}
+_CHECKED = {"data", "model", "baselines", "training", "tasks", "fleet", "server", "engine", "duration_s"}
 
 
 class _WrongError(Exception):
@@ -72,7 +72,8 @@ def _check_one(scenario: Scenario, networks: dict[str, _Layers]) -> Iterator[Pro
     samples = source.test_samples if scenario.data.validation is None else None  # known once they are read
     if problem := fleet_problem(scenario, samples):
         yield problem
-    yield from fleet_problems(scenario.fleet, samples)
+    yield from fleet_problems(scenario.fleet, samples, scenario.server, scenario.duration_s)
+    yield from _engine_problems(scenario)
     try:
         layers = _network(scenario.model, source.image_shape, source.classes, networks)
     except _WrongError as error:
@@ -119,12 +120,23 @@ def fleet_problem(scenario: Scenario, samples: int | None) -> Problem | None:
     engine = ENGINES[scenario.engine]
     if scenario.devices > engine.most_devices:
         most = f"the engine {scenario.engine!r} takes at most {engine.most_devices}"
-    elif samples is not None and scenario.devices > samples:
+    elif samples is not None and scenario.devices > samples and scenario.duration_s is None:
         most = f"each needs a sample of its own, and the test set of {scenario.data.name!r} has {samples}"
     else:
         return None
     shown = Problem.shown([group.model_dump(include={"count"}) for group in scenario.fleet])
     return Problem("fleet", f"has {scenario.devices} devices; {most}", shown)
+
+
+def _engine_problems(scenario: Scenario) -> Iterator[Problem]:
+    """What the engine cannot follow."""
+    if not ENGINES[scenario.engine].virtual:
+        yield from only_virtual(scenario.fleet, scenario.server, scenario.duration_s)
+        return
+    for number, group in enumerate(scenario.fleet):
+        if group.fallback:
+            message = f"the engine {scenario.engine!r} has none: a sample that is late has failed"
+            yield Problem(f"fleet.{number}.fallback", message, Problem.shown(True))
 
 
 _Part = tuple[str, BottleneckSection | Baseline]

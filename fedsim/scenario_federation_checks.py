@@ -22,6 +22,7 @@ from fedsim.federated.privacy import GaussianPrivacy
 from fedsim.federated.secure_aggregation import Masked
 from fedsim.federated.site import NetworkPlan
 from fedsim.federated.strategy import Limits
+from fedsim.fleet import fleet_problems
 from fedsim.scenario import Scenario
 from fedsim.scenario_federation import (
     FEDERATED_ENGINES,
@@ -34,6 +35,8 @@ from fedsim.scenario_problems import complaint, unknown
 __all__ = ["check_federation", "networks_of"]
 
 _KEY = "federation"
+#: Keys of a group of the fleet that say when samples are told, and what on.
+_OF_SPLIT_NETWORKS = ("arrivals", "availability", "battery_wh")
 
 
 def networks_of(scenario: Scenario | FederatedScenario) -> tuple[NetworkSection, ...]:
@@ -51,6 +54,7 @@ def check_federation(scenario: Scenario | FederatedScenario) -> Iterator[Problem
     assert federation is not None
     yield from _share_problems(scenario, federation)
     yield from _number_problems(scenario, federation)
+    yield from _fleet_problems(scenario)
     yield from _limit_problems(federation)
     yield from _network_problems(scenario)
     yield from _method_problems(scenario, federation)
@@ -130,9 +134,21 @@ def _number_problems(
             message = f"has {clients} devices; the engine {scenario.engine!r} takes at most {most}"
             yield Problem("fleet", message, shown)
         for place, devices in enumerate(scenario.fleet):
-            for key in ("link", "arrivals"):
+            for key in _OF_SPLIT_NETWORKS:
                 if getattr(devices, key) is not None:
                     yield Problem(f"fleet.{place}.{key}", "is of a split network; here is none")
+
+
+def _fleet_problems(scenario: Scenario | FederatedScenario) -> Iterator[Problem]:
+    """Devices and links on which rounds can be priced. Those of a split network are looked up elsewhere."""
+    fleet = tuple(group.model_copy(update=dict.fromkeys(_OF_SPLIT_NETWORKS)) for group in scenario.fleet)
+    wrong = list(fleet_problems(fleet, None))
+    if isinstance(scenario, FederatedScenario):
+        yield from wrong
+    if not wrong and any(group.device or group.link for group in fleet):
+        from fedsim.federated.pricing import pricing_problems  # noqa: PLC0415  (loads numba)
+
+        yield from pricing_problems(fleet)
 
 
 def _limit_problems(federation: FederationSection) -> Iterator[Problem]:

@@ -17,6 +17,7 @@ __all__ = [
     "LOCAL",
     "OF_THE_RECIPE",
     "ArrivalsSection",
+    "AvailabilitySection",
     "Baseline",
     "BatchSection",
     "BottleneckSection",
@@ -44,6 +45,7 @@ class EngineInfo:
     module: str
     title: str  #: one line for people
     most_devices: int  #: devices that one run may have
+    virtual: bool = False  #: time, devices, radios and batteries are models
 
 
 #: Engines by name.
@@ -57,6 +59,12 @@ ENGINES = {
         module="fedsim.engines.inprocess",
         title="Both halves of each model in one process: real payloads and frames, but no link.",
         most_devices=1000,
+    ),
+    "virtual": EngineInfo(
+        module="fedsim.engines.virtual",
+        title="Real payloads, made once; devices, links, radios, batteries and the server in virtual time.",
+        most_devices=100_000,
+        virtual=True,
     ),
 }
 #: The baseline that runs the whole network on the device.
@@ -85,6 +93,7 @@ Positive = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(strict=True, ge=0, le=1)]
 Name = Annotated[str, Field(min_length=1)]
+CellName = Annotated[str, Field(pattern=r"^[a-z0-9-]+$", max_length=64)]
 Engine = Annotated[str, AfterValidator(_known_engine)]
 Seed = Annotated[int, Field(strict=True, ge=0, le=2**32 - 1)]
 
@@ -228,21 +237,36 @@ class ArrivalsSection(Options):
     kind: Name
 
 
+class AvailabilitySection(Options):
+    """When devices are there: a kind of :func:`fedsim.simulator.availability.available`, and its options."""
+
+    kind: Name
+
+
 class FleetGroup(Section):
     """Devices that are alike.
 
-    ``link`` is what lies between them and the server: a name of :func:`fedsim.hardware.links`, or the path of
-    a file; what its sharing says of it holds among the devices of the group. ``arrivals`` say when samples
-    are due; by default each follows the answer to the one before it.
+    ``device`` is what they are, ``link`` what lies between them and the server, ``radio`` what their end of
+    it is, by default the link's own: names of :func:`fedsim.hardware.devices`, ``links`` and ``radios``, or
+    paths of files. Without a device they compute as this machine does. What a link's sharing says of it holds
+    among the devices of the group, or of all groups that call it by the same ``cell``. ``arrivals`` say when
+    samples are due; by default each follows the answer to the one before it. ``availability`` says when
+    devices are there, by default always; ``battery_wh`` what they live on, in watt hours, by default the
+    device's own battery or, where it has none, the mains.
 
     ``in_flight`` bounds the unanswered samples of a device; ``fallback`` lets it answer by itself what
     the server has not answered in ``deadline_s`` seconds; ``erasure`` is the probability that a packet of
     a payload is lost on its way.
     """
 
-    count: Annotated[int, Field(strict=True, ge=1, le=1000)]
+    count: Annotated[int, Field(strict=True, ge=1, le=100_000)]
+    device: Name | None = None
     link: Name | None = None
+    radio: Name | None = None
+    cell: CellName | None = None
     arrivals: ArrivalsSection | None = None
+    availability: AvailabilitySection | None = None
+    battery_wh: Positive | None = None
     in_flight: Annotated[int, Field(strict=True, ge=1, le=1024)] = 1
     deadline_s: Positive = 10.0
     fallback: Annotated[bool, Field(strict=True)] = False
@@ -257,10 +281,15 @@ class BatchSection(Section):
 
 
 class ServerSection(Section):
-    """The tail server: threads that run the tail, and its batches."""
+    """The tail server: threads that run the tail, and its batches.
+
+    ``device`` is what it is, in virtual time: a name of :func:`fedsim.hardware.devices`, or the path of a
+    file; by default this machine.
+    """
 
     workers: Annotated[int, Field(strict=True, ge=1, le=1024)] = 1
     batch: BatchSection = BatchSection()
+    device: Name | None = None
 
 
 def label_of(words: Iterable[str]) -> str:

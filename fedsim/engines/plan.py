@@ -8,8 +8,18 @@ from pathlib import Path
 
 from edge.link import LinkSpec
 from fedsim.errors import EngineError
+from fedsim.hardware.airtime import LoRa
+from fedsim.hardware.ble import Ble
+from fedsim.hardware.nbiot import NbIot
+from fedsim.hardware.presets import Device
+from fedsim.hardware.radio import RadioModel
+from fedsim.simulator.arrivals import Arrivals
+from fedsim.simulator.availability import Availability
 
-__all__ = ["DevicePlan", "Engine", "Method", "RunPlan"]
+__all__ = ["AnyRadio", "DevicePlan", "Engine", "GroupPlan", "Method", "RunPlan"]
+
+#: What a device sends and receives with.
+AnyRadio = RadioModel | LoRa | Ble | NbIot
 
 
 @dataclass(frozen=True)
@@ -42,6 +52,35 @@ class DevicePlan:
 
 
 @dataclass(frozen=True)
+class GroupPlan:
+    """Devices that are alike, for an engine in virtual time.
+
+    Args:
+        count: how many.
+        in_flight: most samples of a device without an answer.
+        deadline_s: of every sample.
+        arrivals: when the samples of each are due.
+        device: what they are; None for this machine.
+        cell: the link between them and the server; None where there is none.
+        radio: their end of the link; None where nothing is to be said of its energy.
+        availability: when each is there; None for always.
+        battery_j: what each lives on; None for the mains.
+        erasure: probability that a packet of a payload is lost on its way.
+    """
+
+    count: int
+    in_flight: int
+    deadline_s: float
+    arrivals: Arrivals
+    device: Device | None = None
+    cell: str | None = None
+    radio: AnyRadio | None = None
+    availability: Availability | None = None
+    battery_j: float | None = None
+    erasure: float = 0.0
+
+
+@dataclass(frozen=True)
 class RunPlan:
     """A run, ready to be carried out.
 
@@ -56,7 +95,10 @@ class RunPlan:
         batch_size: samples at which the server closes a batch.
         batch_wait_ms: milliseconds after which it closes one that is not full.
         cells: links by name. A device that names none is right beside the server.
-        seed: of the links' jitter, loss and contention.
+        seed: of the links' jitter, loss and contention, and of all that is drawn in virtual time.
+        groups: the fleet, in the place of ``devices``, for an engine in virtual time.
+        server: what the tail server is, in virtual time; None for this machine.
+        duration_s: how long the fleet works, in virtual time; None until each sample has been told once.
 
     Raises:
         EngineError: a device names a cell or paces a method that there is not, or no file can be called
@@ -74,6 +116,9 @@ class RunPlan:
     batch_wait_ms: float
     cells: Mapping[str, LinkSpec] = field(default_factory=dict)
     seed: int = 0
+    groups: tuple[GroupPlan, ...] = ()
+    server: Device | None = None
+    duration_s: float | None = None
 
     def __post_init__(self) -> None:
         for name in self.cells:

@@ -22,9 +22,11 @@ __all__ = [
     "SCHEMA_VERSION",
     "ByteProvenance",
     "Distribution",
+    "Energy",
     "Environment",
     "Latency",
     "Outcomes",
+    "Percentiles",
     "Row",
     "RowProvenance",
     "Summary",
@@ -54,6 +56,41 @@ class Latency(Part):
 
     p50: Amount
     p95: Amount
+
+
+class Percentiles(Part):
+    """Joules of one sample by itself, over the samples that were answered, by the server or locally."""
+
+    p50: Amount
+    p95: Amount
+
+
+class Energy(Part):
+    """Joules of the devices for each sample that was answered, by the server or locally.
+
+    What failed samples cost is in them. A cause is null where it did not arise, or was not known of every
+    event; a sum is null where one of its parts was not known.
+    """
+
+    head_j: Amount | None = Field(default=None, description="The network up to the cut.")
+    encode_j: Amount | None = Field(default=None, description="The encoder and the entropy coder.")
+    send_j: Amount | None = Field(default=None, description="The radio while samples and replies cross.")
+    promotion_j: Amount | None = Field(default=None, description="Waking the radio.")
+    tail_j: Amount | None = Field(default=None, description="The radio's tails: awake behind a transfer.")
+    idle_j: Amount | None = Field(default=None, description="The sleeping radio, over the whole run.")
+    base_j: Amount | None = Field(
+        default=None, description="The device that does nothing, over the whole run."
+    )
+    incremental_j: Amount | None = Field(
+        description="What the samples cost above a device at rest: head, encode, send, promotion and tail."
+    )
+    total_j: Amount | None = Field(description="All that the devices used: idle and base as well.")
+    per_correct_j: Amount | None = Field(
+        description="The incremental joules of the run over the samples predicted correctly; null without "
+        "labels, and where none was."
+    )
+    sample_j: Percentiles | None = Field(description="What a sample's own stages cost; null where unknown.")
+    provenance: Provenance
 
 
 class Outcomes(Part):
@@ -146,6 +183,20 @@ class Row(Part):
         description="Mean size as the SC2 literature prints it (pickled, KiB); learned bottlenecks only."
     )
     latency_ms: dict[str, Latency] = Field(description="By stage, in the order in which the stages happen.")
+    response_ms: Latency | None = Field(
+        default=None,
+        description="From when a schedule had a sample due until it ended, so with its wait in front of the "
+        "device. Null without a schedule.",
+    )
+    answered_per_s: Amount | None = Field(
+        default=None,
+        description="Samples answered, by the server or locally, over the seconds from the beginning of the "
+        "first sample to the end of the last; null in files of earlier versions.",
+    )
+    energy: Energy | None = Field(default=None, description="Of the devices; null where no joules are known.")
+    devices_empty: Count | None = Field(
+        default=None, description="Devices whose battery ran empty; null where no energy is known."
+    )
     head_macs: Count = Field(
         description="Multiply-accumulates on the device for one sample, encoder included."
     )

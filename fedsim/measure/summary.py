@@ -6,17 +6,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from edge.meter import STAGES, Provenance
 from fedsim.measure import environment
-from fedsim.measure.ledger import LedgerError
+from fedsim.measure.energy import energy
+from fedsim.measure.ledger import Events, LedgerError, as_dataset
+from fedsim.measure.rows import MethodEvents, known, weakest
 from fedsim.measure.sc2 import sc2_kilobytes
 from fedsim.measure.schema import (
     ByteProvenance,
@@ -54,7 +57,7 @@ class ModelCost:
 
 
 def summarise(
-    table: pa.Table,
+    ledger: Events,
     scenario: Mapping[str, Any],
     seed: int,
     model_costs: Mapping[str, ModelCost],
@@ -65,7 +68,7 @@ def summarise(
     """The summary of a run.
 
     Args:
-        table: the ledger (:data:`fedsim.measure.ledger.SCHEMA`), already checked for completeness.
+        ledger: of the run, already checked for completeness; the rounds of a federation in it are left out.
         scenario: the resolved scenario, plain JSON values.
         seed: of the run.
         model_costs: for each method.
@@ -77,13 +80,16 @@ def summarise(
         LedgerError: the methods of the ledger are not those of ``order`` and ``model_costs``, or the
             events of one method contradict each other.
     """
-    found = set(table["method"].to_pylist())
+    events = as_dataset(ledger).filter(pc.field("round").is_null())
+    found: set[str] = set()
+    for batch in events.to_batches(columns=["method"]):
+        found.update(batch["method"].unique().to_pylist())
     if len(set(order)) != len(order):
         raise LedgerError(f"methods named twice in the order of rows: {list(order)}")
     for name, methods in (("order of rows", set(order)), ("model costs", set(model_costs))):
         if methods != found:
             raise LedgerError(f"methods of the ledger {sorted(found)}, but of the {name} {sorted(methods)}")
-    rows = [_row(m, _where(table, "method", {m}), model_costs[m]) for m in order]
+    rows = [_row(MethodEvents.read(method, events), model_costs[method]) for method in order]
     return Summary(
         scenario=dict(scenario),
         inputs=dict(inputs or {}),
@@ -94,54 +100,58 @@ def summarise(
     )
 
 
-def _row(method: str, events: pa.Table, cost: ModelCost) -> Row:
-    totals = _stage(events, "total")
+def _row(events: MethodEvents, cost: ModelCost) -> Row:
+    method = events.method
+    totals = events.stage("total")
     if not len(totals):
         raise LedgerError(f"{method}: no sample ended")
-    outcomes = totals["outcome"].to_pylist()
-    samples = totals["sample"].to_pylist()
-    by_server = {s for s, outcome in zip(samples, outcomes, strict=True) if outcome == "answered"}
-    ended_well = by_server | {s for s, outcome in zip(samples, outcomes, strict=True) if outcome == "local"}
-    sends = _where(_stage(events, "send"), "sample", by_server)
-    if sends.num_rows != len(by_server):
-        raise LedgerError(f"{method}: {len(by_server)} samples answered by the server, {sends.num_rows} sent")
+    by_server, well = events.ended("answered"), events.ended("answered", "local")
+    sends = events.of_samples("send", by_server)
+    if len(sends) != len(by_server):
+        raise LedgerError(f"{method}: {len(by_server)} samples answered by the server, {len(sends)} sent")
 
-    accuracy, interval = _accuracy(totals)
-    payload = _column(sends, "payload_bytes")
+    correct = _correct(totals)
+    payload = known(sends, "payload_bytes")
     levels = {
-        "ideal": _scaled(_column(sends, "ideal_bits"), 1 / 8),
+        "ideal": _scaled(known(sends, "ideal_bits"), 1 / 8),
         "payload": payload,
-        "frame": _column(sends, "frame_bytes"),
-        "wire": _column(sends, "wire_bytes"),
+        "frame": known(sends, "frame_bytes"),
+        "wire": known(sends, "wire_bytes"),
     }
     local = cost.bottleneck is None
     obtained = _provenance(sends)
-    streams = _stage(events, "stream")
+    streams = events.stage("stream")
     stream_mean = _stream_mean(streams, len(by_server))
     overhead, detail = (None, None) if local else _stream_overhead(events, streams)
     by_level = {level: _byte_provenance(level, values, obtained) for level, values in levels.items()}
     by_level["stream"] = "unavailable" if stream_mean is None else _provenance(streams)
+    spent = energy(events, well, correct)
+    empty = events.devices_empty
     return Row(
         method=method,
         bottleneck=cost.bottleneck,
         learned=cost.learned,
-        rate=_rate(method, events),
+        rate=_rate(events),
         level=cost.level,
-        samples=len(outcomes),
-        outcomes=Outcomes(**{name: outcomes.count(name) for name in ("answered", "local", "failed")}),
-        accuracy=accuracy,
-        accuracy_interval=interval,
+        samples=len(totals),
+        outcomes=_outcomes(totals),
+        accuracy=None if correct is None else correct / len(totals),
+        accuracy_interval=None if correct is None else wilson_interval(correct, len(totals)),
         ideal_bytes=_distribution(levels["ideal"]),
         payload_bytes=_distribution(payload),
         constant_bytes=cost.constant_bytes,
         frame_bytes=_distribution(levels["frame"]),
         wire_bytes=_distribution(levels["wire"]),
-        reply_wire_bytes=_distribution(_column(sends, "reply_wire_bytes")),
+        reply_wire_bytes=_distribution(known(sends, "reply_wire_bytes")),
         stream_wire_bytes_mean=stream_mean,
         stream_overhead_bytes=overhead,
         stream_overhead_detail=detail,
         sc2_kilobytes=_sc2(payload) if cost.learned else None,
-        latency_ms=_latency(events, ended_well),
+        latency_ms=_latency(events, well),
+        response_ms=_response(events.of_samples("total", well)),
+        answered_per_s=_throughput(totals, len(well)),
+        energy=spent,
+        devices_empty=None if spent is None and not empty else empty,
         head_macs=cost.head_macs,
         head_parameters=cost.head_parameters,
         head_bytes=cost.head_bytes,
@@ -152,26 +162,9 @@ def _row(method: str, events: pa.Table, cost: ModelCost) -> Row:
         remarks=list(cost.remarks),
         provenance=RowProvenance(
             bytes=ByteProvenance(**(dict.fromkeys(by_level) if local else by_level)),
-            latency=_provenance(_where(events, "stage", STAGES)),
+            latency=weakest({word for stage in STAGES for word in events.provenance.get(stage, ())}),
         ),
     )
-
-
-def _where(events: pa.Table, column: str, values: Container[object]) -> pa.Table:
-    """The rows whose ``column`` holds one of the values."""
-    return events.filter(pa.array([value in values for value in events[column].to_pylist()], pa.bool_()))
-
-
-def _stage(events: pa.Table, stage: str) -> pa.Table:
-    return _where(events, "stage", {stage})
-
-
-def _column(events: pa.Table, name: str) -> NDArray[np.float64] | None:
-    """The values of a column, or None where there is none or one of them is unknown."""
-    column = events[name]
-    if not len(column) or column.null_count:
-        return None
-    return np.asarray(column.to_numpy(), dtype=np.float64)
 
 
 def _scaled(values: NDArray[np.float64] | None, factor: float) -> NDArray[np.float64] | None:
@@ -192,44 +185,64 @@ def _distribution(values: NDArray[np.float64] | None) -> Distribution | None:
 def _sc2(payload: NDArray[np.float64] | None) -> float | None:
     if payload is None:
         return None
-    return float(np.mean([sc2_kilobytes(int(size)) for size in payload]))
+    sizes, counts = np.unique(payload, return_counts=True)
+    return float(np.average([sc2_kilobytes(int(size)) for size in sizes], weights=counts))
 
 
-def _accuracy(totals: pa.Table) -> tuple[float | None, tuple[float, float] | None]:
-    """Accuracy with its interval; a failed sample is wrong. Nothing without all labels."""
-    columns = ("outcome", "label", "prediction")
-    ends = list(zip(*(totals[name].to_pylist() for name in columns), strict=True))
-    if any(label is None for _, label, _ in ends):
-        return None, None
-    correct = sum(outcome != "failed" and label == prediction for outcome, label, prediction in ends)
-    return correct / len(ends), wilson_interval(correct, len(ends))
+def _outcomes(totals: pa.Table) -> Outcomes:
+    counts = {one["values"]: one["counts"] for one in totals["outcome"].value_counts().to_pylist()}
+    return Outcomes(**{name: counts.get(name, 0) for name in ("answered", "local", "failed")})
 
 
-def _latency(events: pa.Table, samples: set[int]) -> dict[str, Latency]:
+def _correct(totals: pa.Table) -> int | None:
+    """How many were told rightly; a failed sample is wrong. Nothing without all labels."""
+    if totals["label"].null_count:
+        return None
+    right = pc.and_(
+        pc.equal(totals["label"], totals["prediction"]), pc.not_equal(totals["outcome"], "failed")
+    )
+    return int(pc.sum(right, min_count=0).as_py())
+
+
+def _latency(events: MethodEvents, samples: NDArray[np.int64]) -> dict[str, Latency]:
     """By stage, the stages in their order, those that happened."""
-    mine = _where(events, "sample", samples)
-    durations = {stage: _column(_stage(mine, stage), "duration_s") for stage in STAGES}
-    return {
-        stage: Latency(p50=1e3 * percentile(values, 50), p95=1e3 * percentile(values, 95))
-        for stage, values in durations.items()
-        if values is not None
-    }
+    found = {stage: known(events.of_samples(stage, samples), "duration_s") for stage in STAGES}
+    return {stage: _milliseconds(values) for stage, values in found.items() if values is not None}
+
+
+def _response(ended: pa.Table) -> Latency | None:
+    """From when samples were due until they ended, or None where one of them had no such time."""
+    due, start, took = (known(ended, name) for name in ("due_s", "start_s", "duration_s"))
+    if due is None or start is None or took is None:
+        return None
+    return _milliseconds(np.maximum(start - due, 0.0) + took)  # the clocks' rounding may go below
+
+
+def _milliseconds(seconds: NDArray[np.float64]) -> Latency:
+    return Latency(p50=1e3 * percentile(seconds, 50), p95=1e3 * percentile(seconds, 95))
+
+
+def _throughput(totals: pa.Table, ended_well: int) -> float | None:
+    """Samples that ended well a second, from the first one's beginning to the last one's end."""
+    start = totals["start_s"].to_numpy()
+    span = float((start + totals["duration_s"].to_numpy()).max() - start.min())
+    return ended_well / span if span > 0 else None
 
 
 def _stream_mean(streams: pa.Table, answered: int) -> float | None:
     """All bytes of the streams for each sample that the server answered, or None where that is unknown."""
-    carried = _column(streams, "wire_bytes")
+    carried = known(streams, "wire_bytes")
     return None if carried is None or not answered else float(carried.sum()) / answered
 
 
-def _stream_overhead(events: pa.Table, streams: pa.Table) -> tuple[float | None, str | None]:
+def _stream_overhead(events: MethodEvents, streams: pa.Table) -> tuple[float | None, str | None]:
     """Mean bytes of a stream that belong to no sample, or why they are not known."""
-    carried = _column(streams, "wire_bytes")
+    carried = known(streams, "wire_bytes")
     if carried is None:
         return None, "the bytes of the streams could not be measured" if len(streams) else "no stream"
     # What was sent for samples that failed in the end went through the same streams.
-    sends = _stage(events, "send")
-    samples = _column(sends, "wire_bytes")
+    sends = events.stage("send")
+    samples = known(sends, "wire_bytes")
     if samples is None and len(sends):
         return None, "the bytes of the samples could not be measured one by one"
     attributed = 0.0 if samples is None else float(samples.sum())
@@ -240,18 +253,15 @@ def _stream_overhead(events: pa.Table, streams: pa.Table) -> tuple[float | None,
     return overhead, None
 
 
-def _rate(method: str, events: pa.Table) -> float | None:
-    rates: set[float | None] = set(events["rate"].to_pylist())
-    if len(rates) > 1:
-        raise LedgerError(f"{method}: events with different rates: {sorted(map(str, rates))}")
-    return next(iter(rates))
+def _rate(events: MethodEvents) -> float | None:
+    if len(events.rates) > 1:
+        listed = sorted(map(str, events.rates))
+        raise LedgerError(f"{events.method}: events with different rates: {listed}")
+    return next(iter(events.rates))
 
 
 def _provenance(events: pa.Table) -> Provenance:
-    """How the durations or bytes of the events were obtained: the weakest of them."""
-    found = set(events["provenance"].to_pylist())
-    ranked: tuple[Provenance, ...] = ("unavailable", "modelled", "measured")
-    return next((p for p in ranked if p in found), "unavailable")
+    return weakest(events["provenance"].unique().to_pylist())
 
 
 def _byte_provenance(level: str, values: NDArray[np.float64] | None, obtained: Provenance) -> Provenance:

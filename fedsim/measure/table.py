@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from rich.console import Console
 from rich.table import Table
 
 from edge.meter import STAGES, Provenance
 from fedsim.measure.blocks import NOT_APPLICABLE, Block, engineering, print_tables, spread
-from fedsim.measure.schema import Distribution, Row, Summary
+from fedsim.measure.schema import Distribution, Energy, Latency, Row, Summary
 
-__all__ = ["cost_tables", "latency_tables", "print_results"]
+__all__ = ["cost_tables", "energy_tables", "latency_tables", "print_results"]
 
 _UNAVAILABLE = "unavailable"
 
 
 def print_results(summary: Summary, console: Console) -> None:
-    """Print accuracy with bytes and compute, then latency by stage, then what is to be known of the models.
+    """Print accuracy with bytes and compute, latency by stage, energy, and what is to be known of the models.
 
     What does not fit the console's width beside the method becomes a table of its own. Nothing is cut
     off or broken: a console too narrow even for that gets lines longer than it is wide.
     """
-    print_tables([*cost_tables(summary, console.width), *latency_tables(summary, console.width)], console)
+    width = console.width
+    tables = [*cost_tables(summary, width), *latency_tables(summary, width), *energy_tables(summary, width)]
+    print_tables(tables, console)
     for row in summary.rows:
         for remark in row.remarks:
             console.print(f"Note: {remark}.", markup=False)
@@ -67,11 +69,47 @@ def cost_tables(summary: Summary, width: int) -> list[Table]:
 
 
 def latency_tables(summary: Summary, width: int) -> list[Table]:
-    """One row for each method: p50 / p95 of each stage. Arguments as of :func:`cost_tables`."""
+    """One row for each method: p50 / p95 of each stage. Arguments as of :func:`cost_tables`.
+
+    Where samples were due at some time, ``response`` is from then until they ended.
+    """
+    columns = [(stage, [_latency(row.latency_ms.get(stage)) for row in summary.rows]) for stage in STAGES]
+    if any(row.response_ms is not None for row in summary.rows):
+        columns.append(("response", [_latency(row.response_ms) for row in summary.rows]))
+    blocks = [Block("latency in ms, p50 / p95", [column]) for column in columns]
+    return _tables(summary, blocks, width)
+
+
+def energy_tables(summary: Summary, width: int) -> list[Table]:
+    """One row for each method: what a sample costs on the device. Arguments as of :func:`cost_tables`.
+
+    ``radio`` is waking it, the transfers and the tails; ``sum`` is all that samples cost above a device at
+    rest, ``per correct`` the same over those told rightly, and ``at rest`` what the device and its sleeping
+    radio draw all the time. No table where no energy is known.
+    """
+    energies = [row.energy for row in summary.rows]
+    if not any(energies):
+        return []
+    columns: dict[str, Callable[[Energy], float | None]] = {
+        "head": lambda energy: energy.head_j,
+        "encode": lambda energy: energy.encode_j,
+        "radio": _radio,
+        "sum": lambda energy: energy.incremental_j,
+        "per\ncorrect": lambda energy: energy.per_correct_j,
+        "at rest": lambda energy: _sum(energy.base_j, energy.idle_j),
+    }
+    subject = "energy on the device, mJ a sample"
     blocks = [
-        Block("latency in ms, p50 / p95", [(stage, [_latency(row, stage) for row in summary.rows])])
-        for stage in STAGES
+        Block(subject, [(name, [NOT_APPLICABLE if one is None else _mj(of(one)) for one in energies])])
+        for name, of in columns.items()
     ]
+    words = [NOT_APPLICABLE if one is None else one.provenance for one in energies]
+    blocks.append(Block(subject, [("provenance", words)]))
+    if any(row.devices_empty for row in summary.rows):
+        empty = [
+            NOT_APPLICABLE if row.devices_empty is None else str(row.devices_empty) for row in summary.rows
+        ]
+        blocks.append(Block("batteries", [("devices\nempty", empty)]))
     return _tables(summary, blocks, width)
 
 
@@ -116,9 +154,27 @@ def _wire(row: Row) -> str:
     return _bytes(row.wire_bytes, row.provenance.bytes.wire)
 
 
-def _latency(row: Row, stage: str) -> str:
-    found = row.latency_ms.get(stage)
+def _latency(found: Latency | None) -> str:
     return NOT_APPLICABLE if found is None else f"{_ms(found.p50)} / {_ms(found.p95)}"
+
+
+def _radio(energy: Energy) -> float | None:
+    parts = (energy.send_j, energy.promotion_j, energy.tail_j)
+    # Where the sum is known, a cause that is null did not arise.
+    return None if energy.incremental_j is None and None in parts else _sum(*parts)
+
+
+def _sum(*parts: float | None) -> float | None:
+    known = [part for part in parts if part is not None]
+    return sum(known) if known else None
+
+
+def _mj(joules: float | None) -> str:
+    """Millijoules to about three digits; one sample may cost microjoules or joules."""
+    if joules is None:
+        return NOT_APPLICABLE
+    value = 1e3 * joules
+    return f"{value:.3g}" if value < 9.995 else f"{value:.1f}" if value < 99.95 else f"{value:.0f}"
 
 
 def _troubles(row: Row) -> str:

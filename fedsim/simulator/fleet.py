@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -197,6 +198,38 @@ class Outcome:
     def times(self) -> Floats:
         """[jobs, len(kernel.COLUMNS)] seconds."""
         return np.stack([self.jobs[name] for name in kernel.COLUMNS], 1)
+
+    def jobs_of(self, device: int) -> NDArray[np.void]:
+        """Those of one device, in their order."""
+        found: NDArray[np.void] = self.jobs[self.places_of(device)]
+        return found
+
+    def places_of(self, device: int) -> NDArray[np.int64]:
+        """Where the jobs of one device stand among all."""
+        order, first = self._by_device
+        return order[first[device] : first[device + 1]]
+
+    @cached_property
+    def _by_device(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The jobs sorted by their devices, and where each device's begin."""
+        order = np.argsort(self.device, kind="stable")
+        return order, np.searchsorted(self.device[order], np.arange(len(self.devices) + 1))
+
+    @property
+    def ended_s(self) -> float:
+        """When the last thing happened; 0 where nothing did."""
+        latest = (
+            np.nanmax(self.jobs[name], initial=0.0) for name in ("computed", "up_done", "down_done", "ended")
+        )
+        return float(max(latest))
+
+    def lives_until(self, device: int, ended_s: float) -> float:
+        """When one device's battery was empty and what it had begun was over; ``ended_s`` if it never was."""
+        if np.isnan(self.empty_s[device]):
+            return ended_s
+        jobs = self.jobs_of(device)
+        latest = max(np.nanmax(jobs[name], initial=0.0) for name in ("computed", "up_done", "down_done"))
+        return float(max(self.empty_s[device], latest))
 
     def at(self, column: str) -> Floats:
         """When each job came to one of :data:`fedsim.simulator.kernel.COLUMNS`, [jobs]; NaN for never."""

@@ -226,7 +226,7 @@ def test_a_new_recipe_is_known_in_one_place_only(monkeypatch: pytest.MonkeyPatch
         (
             "fleet.0.cuont=2",
             "fleet.0.cuont = 2",
-            "did you mean 'count'? the keys here are count, link, arrivals, in_flight",
+            "did you mean 'count'? the keys here are count, device, link, radio",
         ),
         ("link=lte-2021", 'link = "lte-2021"', "unknown key; the keys here are name, seed, seeds, data"),
         ("data.name=digit", 'data.name = "digit"', "did you mean 'digits'? known are cifar10, digits, fash"),

@@ -95,7 +95,13 @@ def test_a_partition_needs_a_federation(dealt: Path) -> None:
 @pytest.mark.parametrize(
     ("override", "said"),
     [
-        ("fleet.0.link=lte-2012", "fleet.0.link: is of a split network; here is none"),
+        ("fleet.0.link=lte-2013", "fleet.0.link = \"lte-2013\": unknown link; did you mean 'lte-2012'?"),
+        ("fleet.0.link=lora-sf7", "is of LoRa, on which rounds are not priced; has to be cellular, Wi-Fi"),
+        ("fleet.1.device=raspberry-pi-6", 'fleet.1.device = "raspberry-pi-6": unknown device'),
+        ("fleet.1.device=jetson-tx2", "device jetson-tx2: no rate is known of it"),
+        ("fleet.1.radio=wifi-pi-4", "fleet.1.radio = \"wifi-pi-4\": is of a link, and the group has none"),
+        ("fleet.0.battery_wh=10", "fleet.0.battery_wh: is of a split network; here is none"),
+        ("fleet.0.availability={kind: churn}", "fleet.0.availability: is of a split network"),
         ("fleet.0.arrivals={kind: closed}", "fleet.0.arrivals: is of a split network"),
         ("federation.methods.1.bitz=5", "methods.1.bitz = 5: unknown key; did you mean 'bits'?"),
         ("federation.methods.1.bits=20", "methods.1.bits = 20: has to be a whole number, 1 to 16, 32 or 64"),

@@ -1,6 +1,7 @@
 """Ledgers of small runs, event by event, for the tests of what derives from a ledger."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from edge.meter import Event
 from fedsim.measure.ledger import to_table
@@ -75,6 +76,29 @@ def stream(method: str, wire: int | None, client: str = "a", rate: float | None 
     return Event("r", method, client, "stream", 1e9, 1.0, "measured", rate=rate, wire_bytes=wire)
 
 
+def metered(
+    events: Sequence[Event], joules: dict[str, float], devices: dict[str, float], clients: Sequence[str] = "a"
+) -> list[Event]:
+    """The events with joules of each stage of a sample, and an event of each of these of each device.
+
+    ``total`` has those of the other stages together.
+    """
+    found = []
+    for event in events:
+        spent = joules.get(event.stage)
+        if event.stage == "total":
+            mine = [one.stage for one in events if (one.sample, one.method) == (event.sample, event.method)]
+            spent = sum(joules.get(stage, 0.0) for stage in mine)
+        found.append(replace(event, joules=spent))
+    for method, rate in {event.method: event.rate for event in events}.items():
+        for stage, spent in devices.items():
+            common = {"rate": rate, "joules": spent}
+            found += [
+                Event("r", method, client, stage, 1e9, 60.0, "modelled", **common) for client in clients
+            ]
+    return found
+
+
 def summary_of(events: Sequence[Event], costs: dict[str, ModelCost], duration_s: float = 1.5) -> Summary:
     """The summary, rows in the order of ``costs``."""
     return summarise(to_table(events), {"name": "tiny", "seed": 7}, 7, costs, list(costs), duration_s)
@@ -130,3 +154,24 @@ def quickstart() -> Summary:
             common = {"prediction": int(number >= 6), "rate": rate, "ms": 1.23 + number % 30}
             events += sample(name, number, outcome=outcome, payload=size, wire=wire, stages=True, **common)
     return summary_of(events, {name: cost for name, cost, *_ in methods})
+
+
+def camera_fleet() -> Summary:
+    """Four ways of a network over a radio with a tail: 10 samples of two devices each, energy of all."""
+    sizes = {"local": None, "png": 900, "float16": 2_048, "factorized": 41}
+    costs = dict(zip(sizes, (LOCAL, CODEC, CODEC, LEARNED), strict=True))
+    bits = {"png": 0.010, "float16": 0.022, "factorized": 0.0005}
+    heads = {"local": 0.9, "png": 0.0, "float16": 0.15, "factorized": 0.16}
+    events = []
+    for name, size in sizes.items():
+        mine = []
+        for number in range(10):
+            outcome = "local" if size is None else "answered"
+            client = "ab"[number % 2]
+            mine += sample(
+                name, number, outcome=outcome, payload=size, client=client, stages=size is not None
+            )
+        joules = {"head": heads[name], "encode": 0.004, "send": bits.get(name, 0.0)}
+        radio = {} if size is None else {"promotion": 1.6, "radio-tail": 9.4}
+        events += metered(mine, joules, {**radio, "base": 150.0, "radio-idle": 0.6}, "ab")
+    return summary_of(events, costs)

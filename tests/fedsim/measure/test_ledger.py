@@ -2,6 +2,7 @@ import json
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -13,11 +14,15 @@ from fedsim.errors import FedsimError
 from fedsim.measure.ledger import (
     SCHEMA,
     LedgerError,
+    as_dataset,
     check,
+    open_parquet,
     read_events,
     read_parquet,
+    read_tables,
     to_table,
     write_parquet,
+    write_tables,
 )
 
 TOTAL = Event(
@@ -125,6 +130,10 @@ def test_an_absent_or_empty_folder_is_an_error(tmp_path: Path) -> None:
         read_events(tmp_path / "events")
     with pytest.raises(LedgerError, match=r"no \*\.jsonl file"):
         read_events(tmp_path)
+    with pytest.raises(LedgerError, match=r"no such folder; .* as \*\.jsonl or \*\.parquet"):
+        list(read_tables(tmp_path / "events"))
+    with pytest.raises(LedgerError, match=r"no \*\.jsonl and no \*\.parquet file"):
+        list(read_tables(tmp_path))
 
 
 names = st.text(min_size=1, max_size=12)
@@ -157,6 +166,82 @@ def test_json_and_table_keep_every_event_exactly(written: list[Event]) -> None:
     assert [Event(**row) for row in to_table(written).to_pylist()] == written
 
 
+@settings(deadline=None)
+@given(st.lists(st.lists(events, max_size=4), min_size=1, max_size=4))
+def test_a_folder_of_both_kinds_of_files_is_read_and_written_in_order(
+    tmp_path_factory: pytest.TempPathFactory, parts: list[list[Event]]
+) -> None:
+    folder = tmp_path_factory.mktemp("events")
+    for number, part in enumerate(parts):
+        if number % 2:
+            pq.write_table(to_table(part), folder / f"{number}.parquet", row_group_size=2)
+        else:
+            write_lines(
+                folder, f"{number}.jsonl", *(event.to_json() for event in part), end="\n" * bool(part)
+            )
+    (folder / "notes.txt").write_text("no events")
+    path = folder / "out" / "ledger.parquet"
+    write_tables(read_tables(folder), path)
+    expected = to_table([event for part in parts for event in part])
+    assert read_parquet(path).equals(expected, check_metadata=True)
+
+
+def test_a_long_ledger_is_read_and_written_in_pieces(tmp_path: Path) -> None:
+    count = 300_000
+    long = pa.concat_tables([to_table([TOTAL])] * 3).take(np.arange(count) % 3)
+    long = long.set_column(SCHEMA.get_field_index("sample"), SCHEMA.field("sample"), pa.array(range(count)))
+    (tmp_path / "events").mkdir()
+    pq.write_table(long, tmp_path / "events" / "all.parquet")
+    pieces = list(read_tables(tmp_path / "events"))
+    assert max(piece.num_rows for piece in pieces) < count / 2
+    write_tables(pieces, tmp_path / "ledger.parquet")
+    file = pq.ParquetFile(tmp_path / "ledger.parquet")
+    assert max(file.metadata.row_group(n).num_rows for n in range(file.num_row_groups)) < count / 2
+    assert read_parquet(tmp_path / "ledger.parquet").equals(long)
+    check(open_parquet(tmp_path / "ledger.parquet"), {"raw": range(count)})
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "said"),
+    [
+        ("method", None, "method is missing"),
+        ("start_s", None, "start_s is missing"),
+        ("start_s", float("inf"), "start_s is inf, expected a finite number"),
+        ("duration_s", -0.5, "duration_s is -0.5, expected a finite number, 0 or more"),
+        ("joules", float("nan"), "joules is nan, expected a finite number, 0 or more"),
+        ("rate", float("nan"), "rate is nan, expected a finite number"),
+        ("sample", -1, "sample is -1, expected a whole number, 0 or more"),
+        ("outcome", "lost", "outcome is 'lost', expected one of answered, local, failed"),
+        ("provenance", "guessed", "provenance is 'guessed', expected one of measured, modelled, unavailable"),
+    ],
+)
+def test_a_bad_row_is_named_with_its_file(tmp_path: Path, column: str, value: object, said: str) -> None:
+    rows = [asdict(TOTAL), asdict(replace(TOTAL, rate=-1.0, start_s=-1.0)), {**asdict(TOTAL), column: value}]
+    schema = pa.schema([field.with_nullable(True) for field in SCHEMA])
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema), tmp_path / "fleet.parquet", row_group_size=1)
+    with pytest.raises(LedgerError) as caught:
+        list(read_tables(tmp_path))
+    assert str(caught.value) == f"{tmp_path / 'fleet.parquet'}, row 2: {said}"
+
+
+def test_other_files_are_refused_as_events(tmp_path: Path) -> None:
+    path = tmp_path / "x.parquet"
+    path.write_bytes(b"not parquet")
+    with pytest.raises(LedgerError, match=r"x\.parquet: cannot be read as events"):
+        list(read_tables(tmp_path))
+    pq.write_table(to_table([TOTAL]).drop_columns(["joules"]), path)
+    with pytest.raises(LedgerError, match=r"x\.parquet: columns .* expected"):
+        list(read_tables(tmp_path))
+
+
+def test_a_ledger_whose_source_fails_is_not_written(tmp_path: Path) -> None:
+    write_lines(tmp_path / "events", "a.jsonl", TOTAL.to_json())
+    write_lines(tmp_path / "events", "b.jsonl", "7")
+    with pytest.raises(LedgerError, match=r"b\.jsonl, line 1"):
+        write_tables(read_tables(tmp_path / "events"), tmp_path / "run" / "ledger.parquet")
+    assert list((tmp_path / "run").iterdir()) == []
+
+
 def test_parquet_returns_what_was_written_and_leaves_no_other_file(tmp_path: Path) -> None:
     path = tmp_path / "run" / "ledger.parquet"
     table = write_parquet([TOTAL, SEND], path)
@@ -179,6 +264,7 @@ def test_a_ledger_of_before_there_were_schedules_is_read(tmp_path: Path) -> None
     path = tmp_path / "ledger.parquet"
     pq.write_table(to_table([TOTAL, SEND]).drop_columns(["due_s"]), path)
     assert read_parquet(path).equals(to_table([TOTAL, SEND]), check_metadata=True)
+    assert open_parquet(path).to_table(["due_s"])["due_s"].null_count == 2
 
 
 def test_columns_are_those_that_the_documentation_describes() -> None:
@@ -242,8 +328,17 @@ def test_long_lists_of_samples_are_cut() -> None:
 @given(st.lists(st.integers(0, 5), max_size=8), st.sets(st.integers(0, 5)))
 def test_the_check_passes_exactly_when_each_sample_ended_once(ended: list[int], wanted: set[int]) -> None:
     run = [total("raw", sample) for sample in ended]
-    if sorted(ended) == sorted(wanted):
-        check(run, {"raw": wanted})
-    else:
-        with pytest.raises(LedgerError):
-            check(run, {"raw": wanted})
+    for events in (run, to_table(run), as_dataset(run)):
+        for expected in (wanted, np.array([*wanted], np.int64)):
+            if sorted(ended) == sorted(wanted):
+                check(events, {"raw": expected})
+            else:
+                with pytest.raises(LedgerError):
+                    check(events, {"raw": expected})
+
+
+def test_samples_may_be_said_as_a_range() -> None:
+    run = [total("raw", sample) for sample in (7, 3, 5)]
+    check(run, {"raw": range(3, 8, 2)})
+    with pytest.raises(LedgerError, match=r"missing: sample 4, 6$"):
+        check([*run], {"raw": range(3, 8)})

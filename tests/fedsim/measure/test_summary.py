@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedsim.measure.ledger import LedgerError, to_table
+from edge.meter import Event
+from fedsim.measure.ledger import LedgerError, open_parquet, to_table, write_tables
 from fedsim.measure.sc2 import sc2_kilobytes
 from fedsim.measure.schema import Row, Summary, SummaryError, json_schema
 from fedsim.measure.statistics import wilson_interval
@@ -185,6 +187,36 @@ def test_figures_stay_within_what_was_measured(samples: list[tuple[int, bool, fl
     )
 
 
+def test_response_counts_from_when_samples_were_due() -> None:
+    late = [
+        replace(event, due_s=event.start_s - n / 100)
+        for n in range(3)
+        for event in sample("png", n, payload=9, ms=1)
+    ]
+    response = only_row(summary_of(late, {"png": CODEC})).response_ms
+    assert response is not None
+    assert (response.p50, response.p95) == pytest.approx((14, 23), abs=1e-3)  # of 4, 14 and 24 ms
+    once = [*late, *sample("png", 3, payload=9)]
+    assert only_row(summary_of(once, {"png": CODEC})).response_ms is None
+
+
+def test_answers_a_second_from_the_first_beginning_to_the_last_end() -> None:
+    events = [event for n in range(4) for event in sample("png", n, payload=9, ms=250)]
+    events += sample("png", 4, payload=9, outcome="failed", ms=250)
+    # The samples begin a second after one another, and the last one, which failed, takes a second.
+    assert only_row(summary_of(events, {"png": CODEC})).answered_per_s == pytest.approx(4 / 5)
+    at_once = sample("png", 0, payload=9, ms=0)
+    assert only_row(summary_of(at_once, {"png": CODEC})).answered_per_s is None
+
+
+def test_the_rounds_of_a_federation_are_no_rows(tmp_path: Path) -> None:
+    events = sample("png", 0, payload=9)
+    rounds = [Event("r", method, "a", "down", 1e9, 1.0, "measured", round=1) for method in ("fedavg", "png")]
+    write_tables([to_table(events), to_table(rounds)], tmp_path / "ledger.parquet")
+    found = summarise(open_parquet(tmp_path / "ledger.parquet"), {}, 7, {"png": CODEC}, ["png"], 1.0)
+    assert found.rows == summary_of(events, {"png": CODEC}).rows
+
+
 def test_methods_have_to_agree() -> None:
     table = to_table([*sample("png", 0, payload=9), *sample("webp", 0, payload=9)])
     costs = {"png": CODEC, "webp": CODEC}
@@ -238,7 +270,7 @@ def test_the_published_schema_is_the_generated_one() -> None:
     assert published == json_schema(), "run: python -m fedsim.measure.summary > docs/summary.schema.json"
 
 
-@pytest.mark.parametrize("model", ["Summary", "Row", "Environment", "Outcomes", "ByteProvenance"])
+@pytest.mark.parametrize("model", ["Summary", "Row", "Environment", "Outcomes", "ByteProvenance", "Energy"])
 def test_every_key_is_documented(model: str) -> None:
     page = (DOCS / "summary.md").read_text(encoding="utf-8")
     schema = json_schema()

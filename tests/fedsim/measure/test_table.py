@@ -1,14 +1,26 @@
 import io
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
 from rich.table import Table
 
-from edge.meter import STAGES
+from edge.meter import STAGES, Event
 from fedsim.measure.schema import Summary
-from fedsim.measure.table import cost_tables, latency_tables, print_results
+from fedsim.measure.table import cost_tables, energy_tables, latency_tables, print_results
 
-from .runs import CODEC, LEARNED, LOCAL, quickstart, sample, stream, summary_of, trade_off
+from .runs import (
+    CODEC,
+    LEARNED,
+    LOCAL,
+    camera_fleet,
+    metered,
+    quickstart,
+    sample,
+    stream,
+    summary_of,
+    trade_off,
+)
 
 #: What stands where a figure does not apply: an en dash.
 DASH = "\u2013"
@@ -98,6 +110,52 @@ def test_accuracy_is_shown_with_the_interval_of_the_summary() -> None:
 def test_bytes_on_the_wire_are_a_mean_where_samples_cannot_be_told_apart() -> None:
     events = [*sample("png", 0, payload=9), *sample("png", 1, payload=9), stream("png", 307)]
     assert cells(cost_table(summary_of(events, {"png": CODEC})), "png")[5] == "~ 154"
+
+
+def test_energy_of_a_row() -> None:
+    (table,) = energy_tables(camera_fleet(), WIDE)
+    assert headers(table) == [
+        "method",
+        "head",
+        "encode",
+        "radio",
+        "sum",
+        "per\ncorrect",
+        "at rest",
+        "provenance",
+    ]
+    assert cells(table, "local") == ["local", "900", DASH, DASH, "900", "900", "30120", "modelled"]
+    # 1.6 + 9.4 J of each of two devices' radios for 20 answered samples, and 0.5 mJ for the bits.
+    assert cells(table, "factorized")[1:5] == ["160", "4", "2200", "2364"]
+    assert "energy on the device, mJ a sample" in str(table.title)
+
+
+def test_energy_has_a_table_only_where_it_is_known() -> None:
+    assert energy_tables(trade_off(), WIDE) == []
+    assert not any("energy" in line for line in printed(trade_off(), 120))
+    assert any("energy on the device" in line for line in printed(camera_fleet(), 120))
+    known = metered(sample("f", 0, payload=9), {"head": 4e-6}, {})
+    events = [*known, *sample("png", 0, payload=9)]
+    (table,) = energy_tables(summary_of(events, {"f": LEARNED, "png": CODEC}), WIDE)
+    # What the radio took is not known, and so neither is the sum.
+    assert cells(table, "f") == ["f", "0.004", DASH, DASH, DASH, DASH, DASH, "measured"]
+    assert cells(table, "png") == ["png", *[DASH] * 7]
+
+
+def test_empty_batteries_get_a_column_only_where_there_are_some() -> None:
+    events = metered(sample("f", 0, payload=9), {"head": 1.0, "send": 1.0}, {})
+    empty = Event("r", "f", "a", "battery-empty", 1e9, 0.0, "modelled")
+    (table,) = energy_tables(summary_of(events, {"f": LEARNED}), WIDE)
+    assert headers(table)[-1] == "provenance"
+    (table,) = energy_tables(summary_of([*events, empty], {"f": LEARNED}), WIDE)
+    assert (headers(table)[-1], cells(table, "f")[-1]) == ("devices\nempty", "1")
+
+
+def test_what_was_due_has_a_response() -> None:
+    events = [replace(event, due_s=event.start_s - 0.1) for event in sample("f", 0, payload=9)]
+    table = latency_table(summary_of(events, {"f": LEARNED}))
+    assert headers(table)[-1] == "response"
+    assert cells(table, "f")[-2:] == ["4.00 / 4.00", "104 / 104"]
 
 
 @pytest.fixture(scope="module")

@@ -4,13 +4,14 @@ import pytest
 
 from edge.meter import STAGES
 from fedsim.errors import SimulationError
+from fedsim.hardware.battery import Battery
 from fedsim.hardware.power import DevicePower
 from fedsim.hardware.radio import RadioModel
 from fedsim.measure.ledger import SCHEMA
 from fedsim.measure.summary import ModelCost, summarise
 from fedsim.simulator.energy import energy_of
 from fedsim.simulator.fleet import Cell, Device, Round, Server, Work, simulate
-from fedsim.simulator.records import Samples, records
+from fedsim.simulator.records import Samples, device_records, records
 
 RADIO = RadioModel(0.01, 0.26, 1.2, 1.3, 4e-7, 5e-8, ((1.0, 1.0),))
 
@@ -29,7 +30,7 @@ def samples(**more):
     return Samples(
         numbers=np.array([3, 5, 4, 6]),
         head_s=np.full(4, 0.4),
-        decode_s=np.full(4, 0.05),
+        decode_share=np.full(4, 1 / 3),
         labels=np.array([1, 2, 1, 2]),
         predictions=np.array([1, 2, 0, 2]),
         sent={"payload_bytes": np.array([10, 20, 30, 40]), "frame_bytes": np.array([20, 30, 40, 50])},
@@ -37,8 +38,10 @@ def samples(**more):
     )
 
 
-def table_of(outcome, **more):
-    return records(outcome, samples(), run="run", method="one", clients=["a", "b"], rate=0.3, **more)
+def table_of(outcome, failed=None, **more):
+    return records(
+        outcome, samples(failed=failed), run="run", method="one", clients=["a", "b"], rate=0.3, **more
+    )
 
 
 def stage(table, name):
@@ -79,10 +82,54 @@ def test_joules_are_those_of_the_devices(outcome):
     assert [row["joules"] for row in stage(table, "head")] == pytest.approx([3.0 * 0.4] * 4)
     assert [row["joules"] for row in stage(table, "encode")] == pytest.approx([3.0 * 0.1] * 4)
     sent = [row["joules"] for row in stage(table, "send")]
-    assert sent[2:] == pytest.approx(joules[1].up_j + joules[1].down_j)
+    assert sent[2:] == pytest.approx(joules[1].bits_j)
     assert [row["joules"] for row in stage(table, "total")] == pytest.approx([1.5 + one for one in sent])
     assert all(row["joules"] is None for row in stage(table, "tail"))
     assert all(row["joules"] is None for row in table_of(outcome).to_pylist())
+
+
+def test_all_energy_is_in_the_ledger(outcome):
+    joules = [energy_of(outcome, 0), energy_of(outcome, 1, outcome.ended_s)]
+    kept = {"run": "run", "method": "one", "clients": ["a", "b"]}
+    devices, table = device_records(outcome, joules, **kept), table_of(outcome, joules=joules)
+    assert devices.schema.equals(SCHEMA)
+    assert {row["stage"] for row in devices.to_pylist()} == {"base", "promotion", "radio-tail", "radio-idle"}
+    for client, used in zip("ab", joules, strict=True):
+        rows = [*devices.to_pylist(), *stage(table, "total")]
+        of_rounds = used.compute_j[2:].sum() + used.bits_j[2:].sum()
+        found = sum(row["joules"] for row in rows if row["client"] == client)
+        assert found + of_rounds == pytest.approx(used.total_j)
+
+
+def test_energy_that_is_not_known_is_left_out(outcome):
+    joules = [None, energy_of(outcome, 1)]
+    totals = stage(table_of(outcome, joules=joules), "total")
+    assert [row["joules"] is None for row in totals] == [True, True, False, False]
+    devices = device_records(outcome, joules, run="run", method="one", clients=["a", "b"])
+    assert set(devices["client"].to_pylist()) == {"b"}
+
+
+def test_a_battery_that_is_empty_is_told():
+    device = Device(
+        Work(np.arange(10.0), compute_s=0.5), 0, 0, power=DevicePower(1.0, 2.0), battery=Battery(4.0)
+    )
+    found = simulate([Cell()], Server(), [device])
+    (row,) = device_records(found, [None], run="run", method="one", clients=["a"]).to_pylist()
+    assert (row["stage"], row["start_s"], row["joules"]) == ("battery-empty", found.empty_s[0], None)
+    assert found.lives_until(0, 100.0) == pytest.approx(max(row["start_s"], np.nanmax(found.at("computed"))))
+
+
+def test_what_ran_on_the_device_is_local(outcome):
+    table = table_of(outcome, local=True, deadline_s=0.0)
+    assert set(table["stage"].to_pylist()) == {"head", "total"}
+    assert {row["outcome"] for row in stage(table, "total")} == {"local"}
+
+
+def test_what_failed_before_has_failed_again(outcome):
+    table = table_of(outcome, failed=np.array(["", "every packet was lost", "", ""], object))
+    totals = stage(table, "total")
+    assert [row["outcome"] for row in totals] == ["answered", "failed", "answered", "answered"]
+    assert [row["detail"] for row in totals] == [None, "every packet was lost", None, None]
 
 
 def test_what_is_late_has_failed(outcome):

@@ -1,0 +1,284 @@
+"""One method of a run in virtual time: the fleet of a plan, put together and carried out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from edge.link import LinkSpec
+from fedsim.engines.plan import GroupPlan, Method, RunPlan
+from fedsim.hardware.battery import Battery
+from fedsim.hardware.models import power_of
+from fedsim.hardware.power import DevicePower
+from fedsim.hardware.radio import RadioModel
+from fedsim.simulator.energy import DeviceJoules, energy_of
+from fedsim.simulator.fleet import ALWAYS_ON, NO_POWER, Cell, Device, Outcome, Server, Work, simulate
+from fedsim.simulator.links import Place, placed, transfers
+from fedsim.simulator.material import Material
+from fedsim.simulator.overhead import reply_frame_bytes, stream_bytes
+from fedsim.simulator.records import Samples, device_records, records
+from fedsim.simulator.stages import HostTimes, device_times, server_times
+from fedsim.simulator.workload import Calls, calls, frame_bytes, rows_of
+
+__all__ = ["Forecast", "forecast"]
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+#: Where nothing lies between a device and the server.
+_NO_LINK = LinkSpec()
+_AT_ONCE_S = 1e-4  # that a sample waits for a worker that is free
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What comes of a method: lines of the ledger, and what is to be known of them."""
+
+    records: pa.Table
+    notes: list[str]
+
+
+def forecast(plan: RunPlan, method: Method, here: HostTimes, made: Sequence[Material]) -> Forecast:
+    """Carry one method of a plan through virtual time.
+
+    Args:
+        plan: the run.
+        method: one of its methods.
+        here: its times on this machine.
+        made: what becomes of the samples of the data, by group.
+
+    Raises:
+        HardwareError: a number that a device does not have.
+        SimulationError: more inferences than there is room for.
+    """
+    return _Forecast(plan, method, here, made).found()
+
+
+class _Forecast:
+    def __init__(self, plan: RunPlan, method: Method, here: HostTimes, made: Sequence[Material]) -> None:
+        self._plan, self._method, self._made = plan, method, made
+        self._times = [device_times(group.device, here) for group in plan.groups]
+        self._server = None if method.local else server_times(plan.server, here)
+        self._calls = calls(
+            plan.groups,
+            plan.sample_count,
+            plan.seed,
+            plan.duration_s,
+            [self._shortest_s(number) for number in range(len(plan.groups))],
+        )
+        self._rows = [rows_of(one.numbers, plan.sample_count, plan.seed) for one in self._calls]
+
+    def found(self) -> Forecast:
+        cells, places = self._cells()
+        devices, samples = [], []
+        for number, (call, rows, place) in enumerate(zip(self._calls, self._rows, places, strict=True)):
+            device, sent = self._device(number, call, rows, place)
+            devices.append(device)
+            samples.append(sent)
+        outcome = simulate(cells, self._tail_server(), devices)
+        joules = self._joules(outcome)
+        table = pa.concat_tables(
+            [
+                records(
+                    outcome,
+                    _joined(samples),
+                    run=self._plan.run,
+                    method=self._method.name,
+                    clients=[call.client for call in self._calls],
+                    rate=self._made[0].rate,
+                    joules=joules,
+                    deadline_s=np.array([self._plan.groups[call.group].deadline_s for call in self._calls]),
+                    local=self._method.local,
+                ),
+                device_records(
+                    outcome,
+                    joules,
+                    run=self._plan.run,
+                    method=self._method.name,
+                    clients=[call.client for call in self._calls],
+                    rate=self._made[0].rate,
+                ),
+            ]
+        )
+        return Forecast(table, list(self._notes(outcome)))
+
+    # --- parts ------------------------------------------------------------------------------
+
+    def _shortest_s(self, number: int) -> float:
+        """What a sample of a group takes at least."""
+        times, spec = self._times[number], self._spec(self._plan.groups[number])
+        shortest = times.head_s + (times.encode_s or 0.0)
+        if self._server is not None:
+            shortest += spec.up.delay_s - spec.up.jitter_s + spec.down.delay_s - spec.down.jitter_s
+        return shortest
+
+    def _spec(self, group: GroupPlan) -> LinkSpec:
+        return _NO_LINK if group.cell is None else self._plan.cells[group.cell]
+
+    def _cells(self) -> tuple[list[Cell], list[Place]]:
+        """The media, and where each device is; first of all one that takes no time."""
+        cells, places = [Cell()], [Place(0, 0)] * len(self._calls)
+        if self._method.local:
+            return cells, places
+        for name, spec in self._plan.cells.items():
+            mine = [
+                number
+                for number, call in enumerate(self._calls)
+                if self._plan.groups[call.group].cell == name
+            ]
+            found, where = placed([(spec, len(mine))])
+            for number, place in zip(mine, where, strict=True):
+                places[number] = Place(len(cells) + place.up, len(cells) + place.down)
+            cells += found
+        return cells, places
+
+    def _tail_server(self) -> Server:
+        if self._server is None:
+            return Server(workers=len(self._calls))
+        serving = self._server.serving
+        return Server(
+            self._plan.workers,
+            self._plan.batch_size,
+            1e-3 * self._plan.batch_wait_ms,
+            serving.fixed_s,
+            serving.each_s,
+        )
+
+    def _device(self, number: int, call: Calls, rows: Ints, place: Place) -> tuple[Device, Samples]:
+        """A device with its work, and what the work is of."""
+        group, made = self._plan.groups[call.group], self._made[call.group]
+        times, spec = self._times[call.group], self._spec(group)
+        generator = np.random.default_rng([self._plan.seed, number, 3])
+        framed = frame_bytes(call.numbers, rows, made.frame_bytes[rows])
+        known: dict[str, NDArray[np.float64] | Ints] = {}
+        up_bits: float | Floats = 0.0
+        up_delay: float | Floats = 0.0
+        down_bits: float | Floats = 0.0
+        down_delay: float | Floats = 0.0
+        if not self._method.local:
+            streamed = np.where(framed > 0, stream_bytes(framed), 0)
+            up = transfers(spec, spec.up, streamed, generator)
+            down = transfers(spec, spec.down, self._replies(call, made.predictions[rows]), generator)
+            up_bits, up_delay, down_bits, down_delay = up.bits, up.delay_s, down.bits, down.delay_s
+            known = {
+                "ideal_bits": made.ideal_bits[rows],
+                "payload_bytes": made.payload_bytes[rows],
+                "frame_bytes": framed,
+                "wire_bytes": up.wire_bytes,
+                "reply_wire_bytes": down.wire_bytes,
+            }
+        computed = times.head_s + (times.encode_s or 0.0)
+        work = Work(
+            call.at_s,
+            call.paused,
+            computed,
+            up_bits,
+            down_bits,
+            up_delay,
+            down_delay,
+            generator.random(len(rows)),
+        )
+        device = Device(
+            work,
+            place.up,
+            place.down,
+            group.in_flight,
+            self._radio(group),
+            NO_POWER if group.device is None else _power(group),
+            None if group.battery_j is None else Battery(group.battery_j),
+            np.inf if self._plan.duration_s is None else self._plan.duration_s,
+        )
+        decode = 0.0 if self._server is None else self._server.decode
+        return device, Samples(
+            call.numbers,
+            np.full(len(rows), times.head_s),
+            np.full(len(rows), decode),
+            made.labels[rows],
+            made.predictions[rows],
+            known,
+            made.failed[rows],
+        )
+
+    def _replies(self, call: Calls, predictions: Ints) -> Ints:
+        """Bytes of the answers in their stream, as if each sample were alone at the server."""
+        assert self._server is not None
+        served_s, decode = self._server.serving.seconds(1), self._server.decode
+        messages = reply_frame_bytes(
+            call.numbers,
+            np.maximum(predictions, 0),
+            queue_s=1e-3 * self._plan.batch_wait_ms if self._plan.batch_size > 1 else _AT_ONCE_S,
+            decode_s=decode * served_s,
+            tail_s=(1 - decode) * served_s,
+        )
+        return stream_bytes(messages)
+
+    def _radio(self, group: GroupPlan) -> RadioModel:
+        if not isinstance(group.radio, RadioModel):
+            return ALWAYS_ON
+        if self._method.local:  # it sleeps all the time
+            return replace(group.radio, promotion_s=0.0, tail=())
+        return group.radio
+
+    def _joules(self, outcome: Outcome) -> list[DeviceJoules | None]:
+        """Of each device whose powers are known, until the fleet is done, or its battery empty."""
+        ended = outcome.ended_s
+        if self._plan.duration_s is not None:
+            ended = max(ended, self._plan.duration_s)
+        return [
+            None
+            if self._plan.groups[call.group].device is None
+            else energy_of(outcome, number, outcome.lives_until(number, ended))
+            for number, call in enumerate(self._calls)
+        ]
+
+    def _notes(self, outcome: Outcome) -> list[str]:
+        method, notes = self._method.name, []
+        for number, (group, times) in enumerate(zip(self._plan.groups, self._times, strict=True)):
+            mine = np.array([call.group == number for call in self._calls])
+            low, high = times.head_range_s
+            if group.device is not None:
+                around = (
+                    "" if low == high else f", {1e3 * low:.3g} to {1e3 * high:.3g} ms by its rate's range"
+                )
+                notes.append(
+                    f"{method} on {group.device.name}: head {1e3 * times.head_s:.3g} ms{around}; {times.how}"
+                )
+            empty = outcome.empty_s[mine]
+            if dead := int(np.isfinite(empty).sum()):
+                first = np.nanmin(empty)
+                notes.append(
+                    f"{method}: {dead} of {mine.sum()} devices of group {number} emptied their batteries, "
+                    f"the first of them {first:,.0f} s into the run"
+                )
+        begun = int((~np.isnan(outcome.at("started"))).sum())
+        if left := len(outcome.jobs) - begun:
+            notes.append(f"{method}: {left:,} of {len(outcome.jobs):,} samples were due and never begun")
+        return notes
+
+
+def _power(group: GroupPlan) -> DevicePower:
+    assert group.device is not None
+    return NO_POWER if group.device.power is None else power_of(group.device)
+
+
+def _joined(parts: Sequence[Samples]) -> Samples:
+    """The samples of all devices, one after the other."""
+
+    def joined(name: str) -> NDArray[Any]:
+        return np.concatenate([getattr(part, name) for part in parts])
+
+    sent = {name: np.concatenate([part.sent[name] for part in parts]) for name in parts[0].sent}
+    return Samples(
+        joined("numbers"),
+        joined("head_s"),
+        joined("decode_share"),
+        joined("labels"),
+        joined("predictions"),
+        sent,
+        joined("failed"),
+    )

@@ -1,0 +1,257 @@
+"""How long the stages of a split model take: on this machine, and on a device that a preset describes.
+
+A preset says so in one of two ways. Where the model itself was measured on the device (``fedsim calibrate``),
+its times are taken as they are. Else the head is counted layer by layer and goes through the device's
+roofline; what no count covers, entropy coding above all, takes so many times as long as here as the whole
+network does there (:class:`fedsim.hardware.compute.Scaled`).
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from edge import bundle
+from edge.bundle import DeviceHalf, ServerHalf
+from edge.samples import Samples
+from edge.tail import Refusal, Request, predict
+from fedsim.engines.plan import Method
+from fedsim.errors import EngineError
+from fedsim.hardware.compute import Layer, Scaled, Serving
+from fedsim.hardware.macs import count_layers
+from fedsim.hardware.models import roofline_of, serving_of, stages_of
+from fedsim.hardware.presets import Device
+
+__all__ = [
+    "DeviceTimes",
+    "HostTimes",
+    "ServerTimes",
+    "device_times",
+    "measure_here",
+    "measured",
+    "server_times",
+]
+
+T = TypeVar("T")
+
+_IMAGES = 24  # that are measured
+_WARM_UP = 3
+_BATCHES = 6  # of each size
+
+
+@dataclass(frozen=True)
+class ServerTimes:
+    """What the server takes for a batch, and the share of it that decoding is."""
+
+    serving: Serving
+    decode: float
+
+
+@dataclass(frozen=True)
+class DeviceTimes:
+    """What a device takes for one sample.
+
+    Args:
+        head_s: the network.
+        encode_s: the encoder; None of a model that runs whole on the device.
+        head_range_s: least and most that the head may take, where the rate of the device is a range.
+        how: where the times are from, for people.
+    """
+
+    head_s: float
+    encode_s: float | None
+    head_range_s: tuple[float, float]
+    how: str
+
+
+@dataclass(frozen=True)
+class HostTimes:
+    """A model on this machine: its times, and the layers of its network.
+
+    Args:
+        name: of the model.
+        head_s: median of one sample.
+        encode_s: likewise; None of a model that runs whole on the device.
+        server: None of the same.
+        head: layers.
+        tail: layers; none of the same.
+    """
+
+    name: str
+    head_s: float
+    encode_s: float | None
+    server: ServerTimes | None
+    head: Sequence[Layer]
+    tail: Sequence[Layer]
+
+    @property
+    def network_s(self) -> float:
+        """Head and tail of one sample that comes alone."""
+        if self.server is None:
+            return self.head_s
+        return self.head_s + (1 - self.server.decode) * self.server.serving.seconds(1)
+
+
+def measured(methods: Iterable[Method], samples: Path, batch: int) -> dict[str, HostTimes]:
+    """The methods of a run on this machine, in one thread, by name.
+
+    Args:
+        methods: whose bundles are loaded.
+        samples: file of images (:class:`edge.samples.Samples`).
+        batch: most samples of a batch on the server.
+
+    Raises:
+        BundleError: a bundle that cannot be loaded.
+        EngineError: as :func:`measure_here`.
+    """
+    file = Samples(samples, limit=_IMAGES)
+    images = torch.cat([file.image(position) for position in range(len(file))])
+    found = {}
+    with _one_thread():
+        for method in methods:
+            device = bundle.load_device(method.bundle)
+            server = None if device.local else bundle.load_server(method.bundle)
+            found[method.name] = measure_here(device, server, images, batch, method.level)
+    return found
+
+
+@torch.inference_mode()
+def measure_here(
+    device: DeviceHalf, server: ServerHalf | None, images: Tensor, batch: int, level: int | None = None
+) -> HostTimes:
+    """Measure a model on this machine, one image at a time, with as many threads as torch has.
+
+    Args:
+        device: its half on a device.
+        server: its half on a server; None of a model that runs whole on the device.
+        images: [N, C, H, W] with values 0..1, at least one.
+        batch: most samples of a batch on the server.
+        level: at which samples are encoded.
+
+    Raises:
+        EngineError: the server does not take what the device made of these images.
+    """
+    chosen = torch.split(images[:_IMAGES], 1)
+    heads = [_timed(lambda image=image: device.features(image)) for image in chosen]  # type: ignore[misc]
+    features = [found for found, _ in heads]
+    _, head = count_layers(lambda: device.features(chosen[0]))
+    head_s = _median(seconds for _, seconds in heads)
+    if server is None or device.local:
+        return HostTimes(device.spec.name, head_s, None, None, head, ())
+    coded = [_timed(lambda one=one: device.encode(one, level)) for one in features]  # type: ignore[misc]
+    payloads = [payload for made, _ in coded for payload in made]
+    _, tail = count_layers(lambda: server.predict(server.decode(payloads[:1])))
+    encode_s = _median(seconds for _, seconds in coded)
+    return HostTimes(device.spec.name, head_s, encode_s, _served(server, payloads, batch), head, tail)
+
+
+def device_times(device: Device | None, here: HostTimes) -> DeviceTimes:
+    """The times of a model on a device; on this machine without one.
+
+    Raises:
+        HardwareError: the device has no rate, and the model was not measured on it.
+    """
+    if device is None:
+        return DeviceTimes(here.head_s, here.encode_s, (here.head_s, here.head_s), "measured on this host")
+    if here.encode_s is not None and here.name in device.splits:
+        table = stages_of(device, here.name)
+        head_s = table.seconds("head")
+        how = f"measured on {device.name}"
+        return DeviceTimes(head_s, table.seconds("encode"), (head_s, head_s), how)
+    if here.encode_s is None and here.name in device.networks:
+        head_s = device.networks[here.name].time.si
+        return DeviceTimes(head_s, None, (head_s, head_s), f"measured on {device.name}")
+    roofline = roofline_of(device)
+    head_s, around = roofline.seconds(here.head), roofline.seconds_range(here.head)
+    if not here.head:  # what sends images has none
+        head_s, around = 0.0, (0.0, 0.0)
+    if here.encode_s is None:
+        return DeviceTimes(head_s, None, around, f"roofline of {device.name}")
+    scale = _scale(device, here)
+    how = f"roofline of {device.name}; encoder {scale.factor:.3g} times as long as on this host"
+    return DeviceTimes(head_s, scale.seconds(here.encode_s), around, how)
+
+
+def server_times(device: Device | None, here: HostTimes) -> ServerTimes:
+    """The times of a model on a server; on this machine without one.
+
+    Raises:
+        HardwareError: the device has no rate, and the model was not measured on it.
+        EngineError: a model that runs whole on the device.
+    """
+    if here.server is None:
+        raise EngineError(f"model {here.name!r} runs whole on the device: it has no server's half")
+    if device is None:
+        return here.server
+    if here.name in device.splits and device.splits[here.name].tail is not None:
+        table, serving = stages_of(device, here.name), serving_of(device, here.name)
+        decode, tail = table.seconds("decode"), table.seconds("tail")
+        return ServerTimes(serving, decode / (decode + tail))
+    factor = _scale(device, here).factor
+    serving = here.server.serving
+    return ServerTimes(Serving(factor * serving.fixed_s, factor * serving.each_s), here.server.decode)
+
+
+def _scale(device: Device, here: HostTimes) -> Scaled:
+    """How many times as long as here the whole network takes on a device."""
+    return Scaled(roofline_of(device).seconds([*here.head, *here.tail]) / here.network_s)
+
+
+def _served(server: ServerHalf, payloads: Sequence[bytes], batch: int) -> ServerTimes:
+    """A line through the times of batches of 1, 2, 4, .. samples."""
+    sizes = [2**power for power in range(int(math.log2(batch)) + 1)] if batch > 1 else [1]
+    seconds, decoding = [], []
+    for size in sizes:
+        found = []
+        for number in range(_WARM_UP * (size == 1) + _BATCHES):
+            chosen = [payloads[(number * size + place) % len(payloads)] for place in range(size)]
+            answer = predict(server, [Request(payload) for payload in chosen])[0]
+            if isinstance(answer, Refusal):
+                raise EngineError(
+                    f"model {server.spec.name!r}: the server refuses a payload: {answer.message}"
+                )
+            found.append((answer.decode_s, answer.tail_s))
+        kept = found[_WARM_UP * (size == 1) :]
+        decode_s, tail_s = (_median(times) for times in zip(*kept, strict=True))
+        seconds.append(decode_s + tail_s)
+        decoding.append(decode_s / (decode_s + tail_s))
+    if len(sizes) == 1:
+        return ServerTimes(Serving(seconds[0], 0.0), decoding[0])
+    each, fixed = (float(value) for value in np.polyfit(sizes, seconds, 1))
+    if each < 0:
+        each, fixed = 0.0, statistics.fmean(seconds)
+    if fixed < 0:
+        fixed, each = 0.0, statistics.fmean(s / n for s, n in zip(seconds, sizes, strict=True))
+    return ServerTimes(Serving(fixed, each), statistics.fmean(decoding))
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _timed(run: Callable[[], T]) -> tuple[T, float]:
+    for _ in range(_WARM_UP - 1):
+        run()
+    start = time.perf_counter()
+    found = run()
+    return found, time.perf_counter() - start
+
+
+def _median(values: Iterable[float]) -> float:
+    return float(np.median(list(values)))
