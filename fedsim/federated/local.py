@@ -17,6 +17,7 @@ from fedsim.federated.method import Client, FederatedMethod
 from fedsim.federated.networks import PrototypeNetwork
 from fedsim.federated.packet import Packet
 from fedsim.federated.site import Site, features_of
+from fedsim.federated.work import Work, layers_of_client
 from fedsim.training.loop import Images, batches
 
 __all__ = ["LocalTask", "LocalTraining", "Loss", "TrainedLocally", "cross_entropy"]
@@ -142,3 +143,8 @@ class TrainedLocally(FederatedMethod):
         task = self.begin(site, client, packet)
         statistics = self.training.run(task.network, task.samples, task.loss, task.generator)
         return self.finish(site, client, task, statistics)
+
+    def work(self, site: Site, partition: int, samples: int) -> Work:
+        """The training."""
+        layers = layers_of_client(site, partition)
+        return Work.training(layers, samples, self.training.epochs, self.training.batch_size)

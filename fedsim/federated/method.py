@@ -37,6 +37,7 @@ from edge.prototypes import ClassStatistics, StatisticsCodec
 from fedsim.errors import FederationError
 from fedsim.federated.packet import Packet
 from fedsim.federated.site import Site
+from fedsim.federated.work import Work
 
 __all__ = ["Client", "FederatedMethod", "Predictor", "State", "available", "find", "register"]
 
@@ -158,6 +159,19 @@ class FederatedMethod(ABC):
             client: with what it keeps.
             packet: of :meth:`shared`.
         """
+
+    def work(self, site: Site, partition: int, samples: int) -> Work | None:
+        """What a client's step asks of its processor, so that it can be priced on another device.
+
+        Args:
+            site: of the run.
+            partition: of the client.
+            samples: that it has in the round.
+
+        Returns:
+            None where nobody knows, by default: the step then takes as long as on this machine.
+        """
+        return None
 
     def publish(self, site: Site, state: State, folder: Path) -> None:  # noqa: B027  not every method has any
         """Write what is of use without a federation, behind every round. Nothing, by default.

@@ -19,6 +19,7 @@ from fedsim.federated.method import Client, Predictor, State
 from fedsim.federated.networks import PrototypeNetwork
 from fedsim.federated.packet import ArraysCodec, Packet
 from fedsim.federated.site import Site, features_of, parameters_of
+from fedsim.federated.work import Work
 from fedsim.prototypes.classifiers import euclidean
 from fedsim.training.loop import Images
 
@@ -103,6 +104,11 @@ class PersonalModels(TrainedLocally):
         number = site.shares[client.partition].network
         client.kept[_MODEL] = values_codec(site, number).encode(parameters_of(task.network))
         return self.replied(site, client, statistics)
+
+    def work(self, site: Site, partition: int, samples: int) -> Work:
+        """The training, and the pass behind it where there is one."""
+        training = super().work(site, partition, samples)
+        return training.and_seen(samples) if self.features == "eval" else training
 
     def replied(self, site: Site, client: Client, statistics: ClassStatistics) -> Packet:
         """A client's reply: its statistics."""

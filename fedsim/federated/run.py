@@ -10,6 +10,7 @@ import yaml
 
 from fedsim.federated.runner import Federated, federate
 from fedsim.measure import environment, ledger
+from fedsim.measure.federation.cost_plots import plot_cost
 from fedsim.measure.federation.plots import plot_federation, plot_partition
 from fedsim.measure.federation.schema import Federation
 from fedsim.measure.federation.summary import summarise_federation
@@ -61,7 +62,9 @@ def write_federation(federated: Federated, name: str, work: Path) -> Federation:
         name: of the scenario.
         work: the run folder.
     """
-    part = summarise_federation(federated.site, federated.runs, federated.events, federated.rounds)
+    part = summarise_federation(
+        federated.site, federated.runs, federated.events, federated.rounds, federated.remarks
+    )
     (work / "rounds.json").write_text(federated.records())
     states = work / "states"
     states.mkdir()
@@ -71,4 +74,6 @@ def write_federation(federated: Federated, name: str, work: Path) -> Federation:
         shutil.copytree(folder, work / "bundles" / row)
     plot_federation(part, name, work / "federation.png")
     plot_partition(federated.site, name, work / "partition.png")
+    if any(row.cost is not None for row in part.rows):
+        plot_cost(part, name, work / "federation-cost.png")
     return part

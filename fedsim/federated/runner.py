@@ -11,11 +11,11 @@ import importlib
 import json
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edge.meter import Event
 from fedsim import __version__, data
@@ -31,6 +31,7 @@ from fedsim.federated.rounds import RoundRecord
 from fedsim.federated.runspec import RunSpec
 from fedsim.federated.secure_aggregation import Masked
 from fedsim.federated.site import Site
+from fedsim.fleet import remarks
 from fedsim.measure.federation.summary import MethodRun, accuracies
 from fedsim.progress import Display
 from fedsim.scenario import Scenario
@@ -38,6 +39,9 @@ from fedsim.scenario_federation import DEPLOYMENT, FEDERATED_ENGINES, INPROCESS,
 from fedsim.scenario_federation_checks import networks_of
 from fedsim.teachers import digest_of
 from fedsim.training.checkpoint import code_of, identity_of
+
+if TYPE_CHECKING:
+    from fedsim.federated.pricing.priced import PricedRun
 
 __all__ = ["Federated", "federate", "specs_of"]
 
@@ -54,6 +58,7 @@ class Federated:
         published: folders of what is of use without the federation, by row, of the methods that have any.
         events: of the ledger.
         digest: of the data.
+        remarks: what is to be known of the fleet's devices and links, where rounds were priced on them.
     """
 
     site: Site
@@ -63,6 +68,7 @@ class Federated:
     published: Mapping[str, Path]
     events: Sequence[Event]
     digest: str
+    remarks: Sequence[str] = ()
 
     def records(self) -> str:
         """All rounds with the results of each client, as JSON: ``{row: [round, ...]}``."""
@@ -145,6 +151,7 @@ def federate(
     published: dict[str, Path] = {}
     events: list[Event] = []
     engine = scenario.engine if isinstance(scenario, FederatedScenario) else INPROCESS
+    prices = _prices(scenario, site, run)
     for row, spec in specs.items():
         work = _Work(row, replace(spec, rounds=rounds), run, digest, checkpoints, display)
         if engine == INPROCESS:
@@ -154,12 +161,43 @@ def federate(
                 engine, site, **({"tls": federation.tls} if engine == DEPLOYMENT else {})
             )
         loss = _privacy_loss(site, spec.federated_method(), outcome.records, federation.delta)
-        runs.append(MethodRun(row, spec.method, outcome.records, loss, outcome.troubles))
+        priced = prices(row, replace(spec, rounds=rounds), outcome) if prices else None
+        runs.append(MethodRun(row, spec.method, outcome.records, loss, outcome.troubles, priced))
         states[row] = outcome.state
         if work.published.exists():
             published[row] = work.published
-        events += outcome.events
-    return Federated(site, rounds, runs, states, published, events, digest)
+        events += [*outcome.events, *(priced.events if priced else ())]
+    # Beside a split network, the run tells these with the rest of its results.
+    said = remarks(scenario.fleet) if prices and isinstance(scenario, FederatedScenario) else []
+    return Federated(site, rounds, runs, states, published, events, digest, said)
+
+
+def _prices(
+    scenario: Scenario | FederatedScenario, site: Site, run: str
+) -> Callable[[str, RunSpec, Outcome], PricedRun] | None:
+    """What prices a method's rounds on the devices and links of the fleet; None where it names neither."""
+    if not any(group.device or group.link for group in scenario.fleet):
+        return None
+    from fedsim.federated.pricing import premises_of, price  # noqa: PLC0415  (loads numba)
+
+    premises = premises_of(scenario.fleet)
+
+    def priced(row: str, spec: RunSpec, outcome: Outcome) -> PricedRun:
+        numbers = [record.number for record in outcome.records]
+        return price(
+            premises,
+            site,
+            spec.federated_method(),
+            outcome.events,
+            numbers,
+            run=run,
+            row=row,
+            seed=spec.seed,
+            slowness=spec.cohorts.slowness,
+            deadline_s=spec.deadline_s,
+        )
+
+    return priced
 
 
 def _missions(site: Site) -> int:

@@ -33,6 +33,7 @@ from fedsim.federated.method import Client, FederatedMethod, Predictor, State
 from fedsim.federated.packet import Packet
 from fedsim.federated.privacy import GaussianPrivacy, PrivateStatistics
 from fedsim.federated.site import Site
+from fedsim.federated.work import Work
 
 __all__ = ["KEYS", "PASSING", "UNMASK", "Exchange", "Masked", "VoidRoundError"]
 
@@ -103,6 +104,10 @@ class Masked(FederatedMethod):
     def down(self, site: Site, state: State) -> Packet:
         """As the method."""
         return self.method.down(site, state)
+
+    def work(self, site: Site, partition: int, samples: int) -> Work | None:
+        """As the method: masks are cheap beside it."""
+        return self.method.work(site, partition, samples)
 
     def merge(self, site: Site, state: State, updates: Sequence[tuple[int, Any]]) -> State:
         """As the method, of one update, which is the sum of all."""

@@ -50,6 +50,8 @@ from fedsim.federated.methods.fedavg import weighted_mean
 from fedsim.federated.packet import ArraysCodec, Packet
 from fedsim.federated.personal import samples_of
 from fedsim.federated.site import Site
+from fedsim.federated.work import Work
+from fedsim.hardware.macs import layers_of
 from fedsim.training.loop import as_input
 
 __all__ = ["FedAvgBottleneck"]
@@ -184,6 +186,14 @@ class FedAvgBottleneck(FederatedMethod):
                 _FIGURES: struct.pack("<3d", learned.loss, learned.bits, learned.spread),
             }
         )
+
+    def work(self, site: Site, partition: int, samples: int) -> Work:
+        """The training of the whole model."""
+        layers = site.kept(
+            ("split layers", repr(self)),
+            lambda: tuple(layers_of(self._shared(site), site.dataset.image_shape)),
+        )
+        return Work.training(layers, samples, self.training.epochs, self.training.batch_size)
 
     def receive(self, site: Site, packet: Packet) -> _Update:
         """A client's samples, values and figures."""

@@ -20,6 +20,7 @@ from fedsim.federated.packet import ArraysCodec, Packet
 from fedsim.federated.pretraining import EpisodicPretraining, Pretraining
 from fedsim.federated.privacy import GaussianPrivacy
 from fedsim.federated.site import Site, features_of, parameters_of
+from fedsim.federated.work import Work, layers_of_client
 from fedsim.prototypes import assign, classifiers, cluster, fleet_statistics
 
 __all__ = ["Reconnaissance"]
@@ -141,6 +142,10 @@ class Reconnaissance(FederatedMethod):
         """Features [n, d] and labels [n] of the client's samples of the round."""
         features = _features(site, client.kept[_ENCODER], client.indices)
         return features, site.dataset.y_train[client.indices]
+
+    def work(self, site: Site, partition: int, samples: int) -> Work:
+        """The embedding of each sample, and nothing backwards."""
+        return Work(layers_of_client(site, partition, head=False)).and_seen(samples)
 
     def receive(self, site: Site, packet: Packet) -> ClassStatistics:
         """A client's statistics."""

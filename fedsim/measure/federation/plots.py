@@ -3,43 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import cycle
 from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
 from fedsim.federated.site import Site
 from fedsim.measure.federation.schema import Federation, FederationRow
-from fedsim.measure.files import replacing
+from fedsim.measure.federation.styles import (
+    COLOURS,
+    DPI,
+    KINDS,
+    colours_of,
+    legend,
+    line,
+    panel,
+    styles_of,
+    written,
+)
 
 __all__ = ["federation_figure", "holdings", "partition_figure", "plot_federation", "plot_partition"]
 
-#: Okabe and Ito's colours, which people with the common colour deficiencies tell apart.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#404040")
-_STYLES = ("-", "--", ":", "-.")
-_GRID = "#e4e4e4"
-_DPI = 150
 _LARGEST_DOT = 220.0  # square points
 _MOST_NAMED = 24  # classes or clients that all get a number of their own on an axis
-_MOST_MARKED = 30  # points of a line that are marked each
-_KINDS = (("all", "global"), ("all", "personal"), ("own", "personal"), ("own", "global"))
 _MOST_PANELS = 3  # of accuracies
 
 
 def plot_federation(federation: Federation, name: str, path: Path) -> None:
     """Write accuracy over rounds and bytes of rounds, of all methods, as a PNG, whole or not at all."""
-    _written(federation_figure(federation, name), path)
+    written(federation_figure(federation, name), path)
 
 
 def plot_partition(site: Site, name: str, path: Path) -> None:
     """Write who holds what as a PNG, whole or not at all."""
-    _written(partition_figure(site, name), path)
+    written(partition_figure(site, name), path)
 
 
 def federation_figure(federation: Federation, name: str) -> Figure:
@@ -55,21 +56,17 @@ def federation_figure(federation: Federation, name: str) -> Figure:
         for one in each.accuracy
         if one.accuracy is not None
     }
-    kinds = [kind for kind in _KINDS if kind in found][:_MOST_PANELS]
+    kinds = [kind for kind in KINDS if kind in found][:_MOST_PANELS]
     lines, columns = (2, 2) if len(kinds) == _MOST_PANELS else (1, 1 + len(kinds))
-    figure = Figure(figsize=(5.2 * columns, 0.2 + 3.5 * lines), dpi=_DPI, layout="constrained")
+    figure = Figure(figsize=(5.2 * columns, 0.2 + 3.5 * lines), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(name)
     panels = figure.subplots(lines, columns, squeeze=False).flat
-    colours = dict(zip((row.method for row in federation.rows), cycle(_COLOURS), strict=False))
-    predictors = dict.fromkeys(one.predictor for row in federation.rows for one in row.accuracy)
-    styles = dict(zip(predictors, cycle(_STYLES), strict=False))
+    colours, styles = colours_of(federation), styles_of(federation)
     for kind in kinds:
         _accuracy_panel(next(panels), federation.rows, kind, colours, styles)
     _byte_panel(next(panels), federation.rows, colours)
-    handles = [Line2D([], [], color=colour, label=method) for method, colour in colours.items()]
-    handles += [Line2D([], [], color="#404040", ls=style, label=p) for p, style in styles.items()]
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(8, len(handles)), frameon=False)
+    legend(figure, colours, styles)
     return figure
 
 
@@ -81,12 +78,12 @@ def partition_figure(site: Site, name: str) -> Figure:
     train, test = holdings(site)
     clients, classes = train.shape
     size = (min(20.0, 2.4 + 0.32 * classes), min(20.0, 1.8 + 0.32 * clients))
-    figure = Figure(figsize=size, dpi=_DPI, layout="constrained")
+    figure = Figure(figsize=size, dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     most = max(1, int(train.max()), int(test.max()))
     largest = _LARGEST_DOT * min(1.0, (_MOST_NAMED / max(clients, classes)) ** 2)
-    for counts, colour, filled in ((train, _COLOURS[0], True), (test, _COLOURS[1], False)):
+    for counts, colour, filled in ((train, COLOURS[0], True), (test, COLOURS[1], False)):
         rows, columns = np.nonzero(counts)
         axes.scatter(
             columns,
@@ -108,9 +105,7 @@ def partition_figure(site: Site, name: str) -> Figure:
             axis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlim(-0.7, classes - 0.3)
     axes.set_ylim(-0.7, clients - 0.3)
-    axes.grid(color=_GRID, linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
+    panel(axes)
     return figure
 
 
@@ -140,7 +135,7 @@ def _accuracy_panel(
                 if (one.predictor, one.classes, one.test) == (predictor, *kind) and one.accuracy is not None
             ]
             if points:
-                _line(axes, points, style, colours[row.method])
+                line(axes, points, style, colours[row.method])
     classes, test = kind
     axes.set_title(f"{classes} classes, {test} test", fontsize="medium")
     axes.set_ylabel("accuracy, %")
@@ -156,7 +151,7 @@ def _byte_panel(axes: Axes, rows: Sequence[FederationRow], colours: dict[str, st
         down = [(number, one.down.payload_bytes) for number, one in counted if one.down.payload_bytes]
         for points, style, ring in ((up, "-", False), (down, "--", True)):
             if points:
-                _line(axes, points, style, colours[row.method], ring=ring)
+                line(axes, points, style, colours[row.method], ring=ring)
                 drawn = True
         if counted and not up and not down:
             silent.append(row.method)
@@ -169,25 +164,7 @@ def _byte_panel(axes: Axes, rows: Sequence[FederationRow], colours: dict[str, st
     axes.text(0.98, 0.03, said, transform=axes.transAxes, ha="right", va="bottom", fontsize="small")
 
 
-def _line(
-    axes: Axes, points: Sequence[tuple[int, float]], style: str, colour: str, *, ring: bool = False
-) -> None:
-    """A line through points; those of rings are seen around the dots of another line that is the same."""
-    marker = ("o" if ring else ".") if len(points) < _MOST_MARKED else ""
-    x, y = zip(*points, strict=True)
-    (line,) = axes.plot(x, y, color=colour, linestyle=style, marker=marker, linewidth=1.3)
-    if ring:
-        line.set_markerfacecolor("none")
-
-
 def _rounds(axes: Axes) -> None:
     axes.set_xlabel("round")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.grid(which="major", color=_GRID, linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-
-
-def _written(figure: Figure, path: Path) -> None:
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=_DPI)
+    panel(axes)

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from edge.meter import Provenance
+from fedsim.measure.federation.cost_schema import FederationCost
 from fedsim.measure.parts import Amount, Count, Fraction, Part
 
 __all__ = [
@@ -106,6 +107,10 @@ class FederationRow(Part):
     bytes: Traffic | None = Field(description="Of all rounds; null where it was not counted.")
     privacy: Privacy | None = Field(description="Null of a method that is not private.")
     remarks: list[str] = Field(description="What is to be known of the run, in sentences.")
+    cost: FederationCost | None = Field(
+        default=None,
+        description="On the links and devices of the fleet; null where the fleet names neither.",
+    )
 
 
 class FederationClient(Part):
@@ -137,3 +142,6 @@ class Federation(Part):
     networks: list[str] = Field(description="Backbones of the clients, by their numbers.")
     provenance: FederationProvenance
     rows: list[FederationRow]
+    remarks: list[str] = Field(
+        default=[], description="What is to be known of the numbers of devices and links, in sentences."
+    )

@@ -6,6 +6,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from fedsim.federated.metering import client_name
 from fedsim.federated.privacy import PrivacyLoss
 from fedsim.federated.rounds import RoundRecord
 from fedsim.federated.site import Site
+from fedsim.measure.federation.cost import cost_of
 from fedsim.measure.federation.schema import (
     Accuracy,
     Federation,
@@ -26,6 +28,9 @@ from fedsim.measure.federation.schema import (
     Privacy,
     Traffic,
 )
+
+if TYPE_CHECKING:  # what prices is loaded where something is to be priced
+    from fedsim.federated.pricing.priced import PricedRun
 
 __all__ = ["MethodRun", "accuracies", "summarise_federation"]
 
@@ -53,6 +58,7 @@ class MethodRun:
         records: of its rounds, at least one.
         privacy: what it has given away, where the method is private.
         troubles: what went wrong on the way and did not end the run, in words.
+        priced: its rounds on the links and devices of the fleet, where that names any.
     """
 
     row: str
@@ -60,6 +66,7 @@ class MethodRun:
     records: Sequence[RoundRecord]
     privacy: PrivacyLoss | None = None
     troubles: Sequence[str] = ()
+    priced: PricedRun | None = None
 
 
 def summarise_federation(
@@ -67,6 +74,7 @@ def summarise_federation(
     runs: Sequence[MethodRun],
     events: Iterable[Event],
     rounds: int,
+    remarks: Sequence[str] = (),
 ) -> Federation:
     """The figures of a federation.
 
@@ -75,6 +83,7 @@ def summarise_federation(
         runs: of the methods, in the order of the rows.
         events: of the ledger, those of the federation.
         rounds: of every method.
+        remarks: what is to be known of the devices and links of the fleet.
     """
     mine: dict[str, list[Event]] = defaultdict(list)
     for event in events:
@@ -95,6 +104,7 @@ def summarise_federation(
             detail=None if wired else _why_not(priced),
         ),
         rows=[_row(run, mine[run.row]) for run in runs],
+        remarks=list(remarks),
     )
 
 
@@ -152,6 +162,7 @@ def _row(run: MethodRun, events: Sequence[Event]) -> FederationRow:
         )
         for record in run.records
     ]
+    said = [*run.troubles, *(() if run.priced is None else run.priced.notes)]
     return FederationRow(
         method=run.row,
         name=run.name,
@@ -159,7 +170,8 @@ def _row(run: MethodRun, events: Sequence[Event]) -> FederationRow:
         accuracy=rounds[-1].accuracy,
         bytes=_traffic(events) if events else None,
         privacy=None if run.privacy is None else _privacy(run.privacy),
-        remarks=[*(f"{run.row}: {said}" for said in run.troubles), *_remarks(run.row, run.records)],
+        remarks=[*(f"{run.row}: {one}" for one in said), *_remarks(run.row, run.records)],
+        cost=None if run.priced is None else cost_of(run.priced, [one.accuracy for one in rounds]),
     )
 
 

@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fedsim.measure.blocks import NOT_APPLICABLE, Block, engineering, print_tables, spread
+from fedsim.measure.federation.cost_table import cost_tables
 from fedsim.measure.federation.schema import Accuracy, Federation, FederationBytes, FederationRow
 
 __all__ = ["accuracy_tables", "byte_tables", "print_federation"]
@@ -17,13 +18,14 @@ _SCOPES = ("all", "own")
 
 
 def print_federation(federation: Federation, name: str, console: Console) -> None:
-    """Print accuracies behind the last round, then what a round costs, then what is to be known of the runs.
+    """Print accuracies behind the last round, what a round costs, and what is to be known of the runs.
 
     What does not fit the console's width beside the method becomes a table of its own.
     """
     tables = [
         *accuracy_tables(federation, name, console.width),
         *byte_tables(federation, name, console.width),
+        *cost_tables(federation, name, console.width),
     ]
     print_tables(tables, console)
     if federation.provenance.wire == _UNAVAILABLE:
@@ -35,6 +37,8 @@ def print_federation(federation: Federation, name: str, console: Console) -> Non
             console.print(f"{row.method}: {said}, of {loss.releases} releases.", markup=False)
         for remark in row.remarks:
             console.print(f"Note: {remark}.", markup=False)
+    for remark in federation.remarks:
+        console.print(f"Note: {remark}.", markup=False)
 
 
 def accuracy_tables(federation: Federation, name: str, width: int) -> list[Table]:
