@@ -10,12 +10,12 @@ import numpy as np
 
 from edge.link import LinkSpec
 from edge.schedule import Schedule
-from fedsim.engines.plan import AnyRadio, DevicePlan, GroupPlan
+from fedsim.engines.plan import DevicePlan, GroupPlan
 from fedsim.errors import EngineError, HardwareError, Problem, SimulationError
 from fedsim.hardware import find_device, find_link, find_radio, radio_of_link, unverified
-from fedsim.hardware.models import battery_of, ble_of, link_of, lora_of, nbiot_of, radio_of
+from fedsim.hardware.models import AnyRadio, any_radio_of, battery_of, link_of
 from fedsim.hardware.presets import Device, Link
-from fedsim.hardware.radio_presets import BleRadio, LoRaRadio, Radio, StateRadio
+from fedsim.hardware.radio_presets import BleRadio, LoRaRadio, Radio
 from fedsim.scenario_sections import FleetGroup, ServerSection
 from fedsim.simulator import arrivals, availability
 
@@ -35,6 +35,8 @@ Paces = Mapping[str, Mapping[str, tuple[float, float | None]]]
 #: Of devices that nobody names.
 NO_PACES: Paces = MappingProxyType({})
 _JOULES_PER_WH = 3600.0
+#: Parts of a device file that no prediction is made of: whole networks of others, and how large memory is.
+_UNUSED = ("networks", "memory")
 #: Keys of a group that only a model of the device can follow.
 _OF_VIRTUAL_TIME = ("radio", "availability", "battery_wh")
 
@@ -112,7 +114,7 @@ def remarks(fleet: tuple[FleetGroup, ...], server: ServerSection | None = None) 
     if server is not None and server.device is not None:
         devices |= {server.device: None}
     radios = dict.fromkeys(group.radio for group in fleet if group.radio is not None)
-    named += [lambda name=name: unverified(find_device(name)) for name in devices]  # type: ignore[misc]
+    named += [lambda name=name: unverified(find_device(name), _UNUSED) for name in devices]  # type: ignore[misc]
     named += [lambda name=name: unverified(find_link(name)) for name in links]  # type: ignore[misc]
     named += [lambda name=name: unverified(find_radio(name)) for name in radios]  # type: ignore[misc]
     return [line for lines in named for line in lines()]
@@ -234,12 +236,7 @@ def _group_plan(number: int, group: FleetGroup) -> GroupPlan:
 def _radio(group: FleetGroup, link: Link) -> AnyRadio | None:
     """The devices' end of their link."""
     radio = radio_of_link(link) if group.radio is None else find_radio(group.radio)
-    if radio is None or isinstance(radio, StateRadio):
-        return None if radio is None else radio_of(radio)
-    if isinstance(radio, LoRaRadio):
-        factor = link.spreading_factor
-        return lora_of(radio, None if factor is None else round(factor.si))
-    return ble_of(radio) if isinstance(radio, BleRadio) else nbiot_of(radio)
+    return None if radio is None else any_radio_of(radio, link)
 
 
 def _battery_j(group: FleetGroup, device: Device | None) -> float | None:
@@ -256,8 +253,7 @@ def _low_power(link: str) -> Radio | None:
         radio = radio_of_link(found)
     except HardwareError:
         return None  # told elsewhere
-    rated = found.up.rate is not None or found.up.trace is not None
-    return None if rated or isinstance(radio, StateRadio) else radio
+    return radio if isinstance(radio, LoRaRadio | BleRadio) else None
 
 
 def _plain(value: object) -> object:

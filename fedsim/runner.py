@@ -6,13 +6,17 @@ import importlib
 import json
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow.compute as pc
 import yaml
+from numpy.typing import NDArray
+from pyarrow.dataset import Dataset as Events
 from rich.console import Console
 from safetensors.numpy import save_file
 
@@ -83,19 +87,14 @@ def run(
     """
     out = Path("runs") / f"{scenario.name}-{scenario.seed}" if out is None else out
     display = Display(console, quiet=quiet)
-    mended: list[str] = []
     with display.live():
         if isinstance(scenario, FederatedScenario):
             summary = perform_federation(scenario, out, force, display)
         else:
-            summary, mended = perform(scenario, scenario.points(), out, force, display, federated=True)
-    for remark in mended:
-        console.print(f"Note: {remark}.")
+            summary = perform(scenario, scenario.points(), out, force, display, federated=True)
     if not quiet:
         if summary.rows:
             table.print_results(summary, console)
-            for remark in remarks(scenario.fleet, getattr(scenario, "server", None)):
-                console.print(f"Note: {remark}.")
         if summary.federation is not None:
             print_federation(summary.federation, scenario.name, console)
         if scenario.data.remark:
@@ -112,7 +111,7 @@ def perform(
     equipment: Equipment = Equipment(),
     *,
     federated: bool = False,
-) -> tuple[Summary, list[str]]:
+) -> Summary:
     """Run the baselines of a scenario and these points of its sweep.
 
     A training that is interrupted or killed, or whose run ends for a full disk or in its engine, goes on
@@ -126,9 +125,6 @@ def perform(
         display: shows the progress.
         equipment: what runs share.
         federated: carry out its federation, too, where it has one.
-
-    Returns:
-        the summary, and what went wrong and was mended.
     """
     started = time.monotonic()
     checkpoints = equipment.checkpoints or checkpoints_of(out)
@@ -152,14 +148,15 @@ def perform(
         plan = _plan(scenario, dataset, models, fallback, out.resolve().name, work)
         engine: Engine = importlib.import_module(ENGINES[scenario.engine].module).run
         with display.task("streaming the test set", plan.total_samples) as task:
-            mended = engine(plan, task.reach)
+            said = engine(plan, task.reach)
         found = None
         if federated and scenario.federation is not None:
             found = federate(scenario, plan.run, checkpoints, display)
-        summary = _conclude(scenario, models, plan, work, inputs, started, found)
+        said += remarks(scenario.fleet, scenario.server)
+        summary = _conclude(scenario, models, plan, work, inputs, started, found, said)
         plan.samples.unlink()
         shutil.rmtree(work / "schedules")
-    return summary, mended
+    return summary
 
 
 def _make_models(
@@ -238,13 +235,14 @@ def _conclude(
     inputs: Mapping[str, str],
     started: float,
     federated: Federated | None,
+    said: Sequence[str],
 ) -> Summary:
     """Ledger, then everything that derives from it; the summary comes last."""
     order = [model.method.name for model in models]
     rounds = ledger.to_table(federated.events if federated else ())
     ledger.write_tables(chain(ledger.read_tables(plan.events), [rounds]), work / "ledger.parquet")
     records = ledger.open_parquet(work / "ledger.parquet")
-    ledger.check(records, {name: range(plan.sample_count) for name in order})
+    ledger.check(records, {name: _expected(records, name, plan) for name in order})
     for file in plan.events.iterdir():
         file.unlink()
     plan.events.rmdir()
@@ -253,7 +251,9 @@ def _conclude(
     (work / "training.json").write_text(json.dumps(history, indent=1))
     costs = {model.method.name: _cost(scenario, model) for model in models}
     duration = time.monotonic() - started
-    summary = summarise(records, scenario.resolved(), scenario.seed, costs, order, duration, inputs)
+    summary = summarise(
+        records, scenario.resolved(), scenario.seed, costs, order, duration, inputs, said, plan.sample_count
+    )
     plots.plot_tradeoff(summary, work / "tradeoff.png")
     if any(row.energy for row in summary.rows):
         plot_energy(summary, work / "energy.png")
@@ -262,6 +262,14 @@ def _conclude(
         summary = summary.model_copy(update={"federation": part})
     summary.write(work / SUMMARY)
     return summary
+
+
+def _expected(records: Events, method: str, plan: RunPlan) -> Collection[int] | NDArray[np.int64]:
+    """The samples that a method had to bring to an end: all; those that were begun, in virtual time."""
+    if not plan.groups:
+        return range(plan.sample_count)
+    begun = (pc.field("method") == method) & (pc.field("stage") == "head")
+    return np.asarray(records.to_table(["sample"], begun)["sample"].to_numpy(), np.int64)
 
 
 def _cost(scenario: Scenario, model: Model) -> ModelCost:

@@ -8,18 +8,12 @@ from pathlib import Path
 
 from edge.link import LinkSpec
 from fedsim.errors import EngineError
-from fedsim.hardware.airtime import LoRa
-from fedsim.hardware.ble import Ble
-from fedsim.hardware.nbiot import NbIot
+from fedsim.hardware.models import AnyRadio
 from fedsim.hardware.presets import Device
-from fedsim.hardware.radio import RadioModel
 from fedsim.simulator.arrivals import Arrivals
 from fedsim.simulator.availability import Availability
 
-__all__ = ["AnyRadio", "DevicePlan", "Engine", "GroupPlan", "Method", "RunPlan"]
-
-#: What a device sends and receives with.
-AnyRadio = RadioModel | LoRa | Ble | NbIot
+__all__ = ["DevicePlan", "Engine", "GroupPlan", "Method", "RunPlan"]
 
 
 @dataclass(frozen=True)
@@ -151,6 +145,6 @@ class RunPlan:
         return self.sample_count * len(self.methods)
 
 
-#: Carries a plan out and calls back with the number of samples finished so far. Returns what went wrong
-#: on the way and was mended.
+#: Carries a plan out and calls back with the number of samples finished so far. Returns what is to be known
+#: of the run: what went wrong and was mended, or what was predicted from what.
 Engine = Callable[[RunPlan, Callable[[int], None]], list[str]]

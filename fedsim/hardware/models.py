@@ -5,7 +5,7 @@ What a file does not have is an error that says so; nothing is guessed.
 
 from __future__ import annotations
 
-from typing import NoReturn, TypeVar
+from typing import NoReturn, TypeAlias, TypeVar
 
 from edge.link import Direction as LinkDirection
 from edge.link import LinkError, LinkSpec, read_trace
@@ -24,6 +24,8 @@ from fedsim.hardware.radio_presets import BleRadio, LoRaRadio, NbIotRadio, Radio
 from fedsim.hardware.transport import Transport
 
 __all__ = [
+    "AnyRadio",
+    "any_radio_of",
     "battery_of",
     "ble_of",
     "coding_of",
@@ -38,6 +40,9 @@ __all__ = [
     "table_of",
     "transport_of",
 ]
+
+#: What a device sends and receives with: what that costs, and of LoRa and BLE how long it takes, too.
+AnyRadio: TypeAlias = RadioModel | LoRa | Ble
 
 R = TypeVar("R", StateRadio, LoRaRadio, BleRadio, NbIotRadio)
 
@@ -157,6 +162,18 @@ def radio_of(radio: Radio, *, receiving: bool = False) -> RadioModel:
         tail=tuple((phase.time.si, phase.power.si) for phase in found.tail),
         idle_drx_s=_si(found.idle.paging) or 0.0,
     )
+
+
+def any_radio_of(radio: Radio, link: Link) -> AnyRadio:
+    """The radio of a device behind a link, whichever kind it is.
+
+    Raises:
+        HardwareError: the link does not say a spreading factor, and the radio has several.
+    """
+    if isinstance(radio, LoRaRadio):
+        factor = link.spreading_factor
+        return lora_of(radio, None if factor is None else round(factor.si))
+    return ble_of(radio) if isinstance(radio, BleRadio) else radio_of(radio)
 
 
 def lora_of(radio: Radio, spreading_factor: int | None = None) -> LoRa:

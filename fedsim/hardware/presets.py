@@ -6,7 +6,7 @@ for whoever needs the number to say that it is missing, never to guess one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import ClassVar, Literal, Self
 
@@ -270,12 +270,17 @@ def _within(key: str, value: object) -> Iterator[tuple[str, Quantity]]:
             yield from _within(f"{key}.{number}", inner)
 
 
-def unverified(preset: Preset) -> list[str]:
-    """A line for people on each number of a preset that nobody has read in its source."""
+def unverified(preset: Preset, unused: Collection[str] = ()) -> list[str]:
+    """A line for people on each number of a preset that nobody has read in its source.
+
+    Args:
+        preset: of a device, a radio or a link.
+        unused: parts of it that do not matter.
+    """
     return [
         f"{preset}: {key} {quantity} is not verified ({_cited(preset, quantity)})"
         for key, quantity in quantities(preset)
-        if quantity.verified is False
+        if quantity.verified is False and key.partition(".")[0] not in unused
     ]
 
 

@@ -255,6 +255,11 @@ class Summary(Part):
     federation: Federation | None = Field(
         default=None, description="Of the federation; null where there is none."
     )
+    remarks: list[str] = Field(
+        default=[],
+        description="What is to be known of the run, in sentences: what went wrong and was mended, what was "
+        "predicted from what, and which numbers of devices and links nobody has verified.",
+    )
 
     def to_json(self) -> str:
         """The text of ``summary.json``."""

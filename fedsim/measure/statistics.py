@@ -21,10 +21,14 @@ def percentile(values: ArrayLike, p: float) -> float:
     return float(np.percentile(np.asarray(values, dtype=np.float64), p))
 
 
-def wilson_interval(correct: int, total: int) -> tuple[float, float]:
+def wilson_interval(correct: float, total: int) -> tuple[float, float]:
     """The 95 % score interval of a proportion (Wilson, JASA 22, 1927), within 0..1.
 
     Unlike the normal approximation it keeps its coverage near 0 and 1, where accuracies lie.
+
+    Args:
+        correct: successes, not whole where they are a mean over trials that were made more than once.
+        total: trials.
 
     Raises:
         ValueError: no trial, or more successes than trials.

@@ -64,6 +64,8 @@ def summarise(
     order: Sequence[str],
     duration_s: float,
     inputs: Mapping[str, str] | None = None,
+    remarks: Sequence[str] = (),
+    distinct: int | None = None,
 ) -> Summary:
     """The summary of a run.
 
@@ -75,6 +77,9 @@ def summarise(
         order: the methods in the order of the rows.
         duration_s: wall time of the run.
         inputs: digests of what the scenario names and does not hold.
+        remarks: what is to be known of the run as a whole.
+        distinct: samples of the data, where a run may go through them more than once: what is told of one of
+            them again is no further trial of the accuracy. By default each is met once.
 
     Raises:
         LedgerError: the methods of the ledger are not those of ``order`` and ``model_costs``, or the
@@ -89,7 +94,7 @@ def summarise(
     for name, methods in (("order of rows", set(order)), ("model costs", set(model_costs))):
         if methods != found:
             raise LedgerError(f"methods of the ledger {sorted(found)}, but of the {name} {sorted(methods)}")
-    rows = [_row(MethodEvents.read(method, events), model_costs[method]) for method in order]
+    rows = [_row(MethodEvents.read(method, events), model_costs[method], distinct) for method in order]
     return Summary(
         scenario=dict(scenario),
         inputs=dict(inputs or {}),
@@ -97,10 +102,11 @@ def summarise(
         environment=environment.describe(),
         duration_s=duration_s,
         rows=rows,
+        remarks=list(remarks),
     )
 
 
-def _row(events: MethodEvents, cost: ModelCost) -> Row:
+def _row(events: MethodEvents, cost: ModelCost, distinct: int | None) -> Row:
     method = events.method
     totals = events.stage("total")
     if not len(totals):
@@ -136,7 +142,7 @@ def _row(events: MethodEvents, cost: ModelCost) -> Row:
         samples=len(totals),
         outcomes=_outcomes(totals),
         accuracy=None if correct is None else correct / len(totals),
-        accuracy_interval=None if correct is None else wilson_interval(correct, len(totals)),
+        accuracy_interval=None if correct is None else _interval(correct, len(totals), distinct),
         ideal_bytes=_distribution(levels["ideal"]),
         payload_bytes=_distribution(payload),
         constant_bytes=cost.constant_bytes,
@@ -202,6 +208,12 @@ def _correct(totals: pa.Table) -> int | None:
         pc.equal(totals["label"], totals["prediction"]), pc.not_equal(totals["outcome"], "failed")
     )
     return int(pc.sum(right, min_count=0).as_py())
+
+
+def _interval(correct: int, samples: int, distinct: int | None) -> tuple[float, float]:
+    """Of the accuracy; that of as many trials as there are distinct samples, where there are more."""
+    trials = samples if distinct is None else min(samples, distinct)
+    return wilson_interval(correct * trials / samples, trials)
 
 
 def _latency(events: MethodEvents, samples: NDArray[np.int64]) -> dict[str, Latency]:

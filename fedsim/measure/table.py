@@ -28,6 +28,8 @@ def print_results(summary: Summary, console: Console) -> None:
     for row in summary.rows:
         for remark in row.remarks:
             console.print(f"Note: {remark}.", markup=False)
+    for remark in summary.remarks:
+        console.print(f"Note: {remark}.", markup=False)
 
 
 def cost_tables(summary: Summary, width: int) -> list[Table]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,12 +15,13 @@ from fedsim.engines.plan import GroupPlan, Method, RunPlan
 from fedsim.hardware.battery import Battery
 from fedsim.hardware.models import power_of
 from fedsim.hardware.power import DevicePower
-from fedsim.hardware.radio import RadioModel
+from fedsim.simulator.crossing import asleep, crossing, without_rate
 from fedsim.simulator.energy import DeviceJoules, energy_of
-from fedsim.simulator.fleet import ALWAYS_ON, NO_POWER, Cell, Device, Outcome, Server, Work, simulate
-from fedsim.simulator.links import Place, placed, transfers
+from fedsim.simulator.fleet import NO_POWER, Cell, Device, Outcome, Server, Work, simulate
+from fedsim.simulator.links import Place, placed
+from fedsim.simulator.lowpower import remarks
 from fedsim.simulator.material import Material
-from fedsim.simulator.overhead import reply_frame_bytes, stream_bytes
+from fedsim.simulator.overhead import reply_frame_bytes
 from fedsim.simulator.records import Samples, device_records, records
 from fedsim.simulator.stages import HostTimes, device_times, server_times
 from fedsim.simulator.workload import Calls, calls, frame_bytes, rows_of
@@ -105,7 +106,7 @@ class _Forecast:
                 ),
             ]
         )
-        return Forecast(table, list(self._notes(outcome)))
+        return Forecast(table, list(self._notes(outcome, samples)))
 
     # --- parts ------------------------------------------------------------------------------
 
@@ -125,11 +126,12 @@ class _Forecast:
         cells, places = [Cell()], [Place(0, 0)] * len(self._calls)
         if self._method.local:
             return cells, places
+        groups = [self._plan.groups[call.group] for call in self._calls]
         for name, spec in self._plan.cells.items():
             mine = [
                 number
-                for number, call in enumerate(self._calls)
-                if self._plan.groups[call.group].cell == name
+                for number, group in enumerate(groups)
+                if group.cell == name and not without_rate(group.radio)
             ]
             found, where = placed([(spec, len(mine))])
             for number, place in zip(mine, where, strict=True):
@@ -155,45 +157,40 @@ class _Forecast:
         times, spec = self._times[call.group], self._spec(group)
         generator = np.random.default_rng([self._plan.seed, number, 3])
         framed = frame_bytes(call.numbers, rows, made.frame_bytes[rows])
-        known: dict[str, NDArray[np.float64] | Ints] = {}
-        up_bits: float | Floats = 0.0
-        up_delay: float | Floats = 0.0
-        down_bits: float | Floats = 0.0
-        down_delay: float | Floats = 0.0
-        if not self._method.local:
-            streamed = np.where(framed > 0, stream_bytes(framed), 0)
-            up = transfers(spec, spec.up, streamed, generator)
-            down = transfers(spec, spec.down, self._replies(call, made.predictions[rows]), generator)
-            up_bits, up_delay, down_bits, down_delay = up.bits, up.delay_s, down.bits, down.delay_s
+        known: dict[str, Floats | Ints] = {}
+        computed = times.head_s + (times.encode_s or 0.0)
+        work = Work(call.at_s, call.paused, computed, paged=generator.random(len(rows)))
+        radio, decode = asleep(group.radio), 0.0
+        if self._server is not None:
+            decode = self._server.decode
+            sent = crossing(
+                work,
+                spec,
+                group.radio,
+                framed,
+                self._replies(call, made.predictions[rows]),
+                generator,
+                server_s=self._server.serving.seconds(1),
+                in_flight=group.in_flight,
+            )
+            work, radio = sent.work, sent.radio
             known = {
                 "ideal_bits": made.ideal_bits[rows],
                 "payload_bytes": made.payload_bytes[rows],
                 "frame_bytes": framed,
-                "wire_bytes": up.wire_bytes,
-                "reply_wire_bytes": down.wire_bytes,
+                "wire_bytes": sent.wire_bytes,
+                "reply_wire_bytes": sent.reply_wire_bytes,
             }
-        computed = times.head_s + (times.encode_s or 0.0)
-        work = Work(
-            call.at_s,
-            call.paused,
-            computed,
-            up_bits,
-            down_bits,
-            up_delay,
-            down_delay,
-            generator.random(len(rows)),
-        )
         device = Device(
             work,
             place.up,
             place.down,
             group.in_flight,
-            self._radio(group),
+            radio,
             NO_POWER if group.device is None else _power(group),
             None if group.battery_j is None else Battery(group.battery_j),
             np.inf if self._plan.duration_s is None else self._plan.duration_s,
         )
-        decode = 0.0 if self._server is None else self._server.decode
         return device, Samples(
             call.numbers,
             np.full(len(rows), times.head_s),
@@ -205,24 +202,16 @@ class _Forecast:
         )
 
     def _replies(self, call: Calls, predictions: Ints) -> Ints:
-        """Bytes of the answers in their stream, as if each sample were alone at the server."""
+        """Bytes of the answers, as if each sample were alone at the server."""
         assert self._server is not None
         served_s, decode = self._server.serving.seconds(1), self._server.decode
-        messages = reply_frame_bytes(
+        return reply_frame_bytes(
             call.numbers,
             np.maximum(predictions, 0),
             queue_s=1e-3 * self._plan.batch_wait_ms if self._plan.batch_size > 1 else _AT_ONCE_S,
             decode_s=decode * served_s,
             tail_s=(1 - decode) * served_s,
         )
-        return stream_bytes(messages)
-
-    def _radio(self, group: GroupPlan) -> RadioModel:
-        if not isinstance(group.radio, RadioModel):
-            return ALWAYS_ON
-        if self._method.local:  # it sleeps all the time
-            return replace(group.radio, promotion_s=0.0, tail=())
-        return group.radio
 
     def _joules(self, outcome: Outcome) -> list[DeviceJoules | None]:
         """Of each device whose powers are known, until the fleet is done, or its battery empty."""
@@ -236,29 +225,34 @@ class _Forecast:
             for number, call in enumerate(self._calls)
         ]
 
-    def _notes(self, outcome: Outcome) -> list[str]:
-        method, notes = self._method.name, []
+    def _notes(self, outcome: Outcome, samples: Sequence[Samples]) -> Iterator[str]:
+        name = self._method.name
         for number, (group, times) in enumerate(zip(self._plan.groups, self._times, strict=True)):
-            mine = np.array([call.group == number for call in self._calls])
-            low, high = times.head_range_s
+            mine = [place for place, call in enumerate(self._calls) if call.group == number]
             if group.device is not None:
-                around = (
-                    "" if low == high else f", {1e3 * low:.3g} to {1e3 * high:.3g} ms by its rate's range"
-                )
-                notes.append(
-                    f"{method} on {group.device.name}: head {1e3 * times.head_s:.3g} ms{around}; {times.how}"
-                )
+                yield f"{name} on {group.device.name}: {times}"
+            if not self._method.local and without_rate(group.radio):
+                sizes = np.concatenate([samples[place].sent["frame_bytes"] for place in mine])
+                for said in remarks(group.radio, sizes, _period_s([self._calls[place] for place in mine])):
+                    yield f"{name}: {said}"
             empty = outcome.empty_s[mine]
             if dead := int(np.isfinite(empty).sum()):
-                first = np.nanmin(empty)
-                notes.append(
-                    f"{method}: {dead} of {mine.sum()} devices of group {number} emptied their batteries, "
-                    f"the first of them {first:,.0f} s into the run"
+                yield (
+                    f"{name}: {dead} of {len(mine)} devices of group {number} emptied their batteries, "
+                    f"the first of them {np.nanmin(empty):,.0f} s into the run"
                 )
         begun = int((~np.isnan(outcome.at("started"))).sum())
         if left := len(outcome.jobs) - begun:
-            notes.append(f"{method}: {left:,} of {len(outcome.jobs):,} samples were due and never begun")
-        return notes
+            yield f"{name}: {left:,} of {len(outcome.jobs):,} samples were due and never begun"
+
+
+def _period_s(devices: Sequence[Calls]) -> float | None:
+    """From one sample of a device to the next, in the mean; None where answers set the pace."""
+    if any(call.paused for call in devices):
+        return None
+    spans = [call.at_s[-1] - call.at_s[0] for call in devices if len(call.at_s)]
+    gaps = sum(len(call.at_s) - 1 for call in devices if len(call.at_s))
+    return sum(spans) / gaps if gaps else np.inf
 
 
 def _power(group: GroupPlan) -> DevicePower:

@@ -73,6 +73,11 @@ class DeviceTimes:
     head_range_s: tuple[float, float]
     how: str
 
+    def __str__(self) -> str:
+        low, high = self.head_range_s
+        around = "" if low == high else f", {1e3 * low:.3g} to {1e3 * high:.3g} ms by its rate's range"
+        return f"head {1e3 * self.head_s:.3g} ms{around}; {self.how}"
+
 
 @dataclass(frozen=True)
 class HostTimes:

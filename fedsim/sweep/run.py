@@ -231,6 +231,6 @@ def _conclude(
         return
     tradeoff.print_tradeoff(found, console)
     for unit in finished:
-        for row in Summary.read(unit.folder / SUMMARY).rows:
-            for remark in row.remarks:
-                console.print(f"Note: seed {unit.seed}: {remark}.", markup=False)
+        summary = Summary.read(unit.folder / SUMMARY)
+        for remark in (*(remark for row in summary.rows for remark in row.remarks), *summary.remarks):
+            console.print(f"Note: seed {unit.seed}: {remark}.", markup=False)

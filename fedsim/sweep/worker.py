@@ -105,9 +105,7 @@ class _Worker:
             return
         points = [] if job.setting is None else [(job.setting, scenario)]
         equipment = runner.Equipment(dataset, checkpoints, teachers)
-        _, mended = runner.perform(scenario, points, folder, job.force, display, equipment)
-        for remark in mended:
-            self.send({"event": "note", "message": remark})
+        runner.perform(scenario, points, folder, job.force, display, equipment)
 
 
 def _read(jobs: queue.SimpleQueue[Job]) -> None:

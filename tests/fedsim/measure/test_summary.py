@@ -228,6 +228,21 @@ def test_methods_have_to_agree() -> None:
         summarise(table, {}, 7, costs, ["png", "webp", "png"], 1.0)
 
 
+def test_samples_that_come_again_do_not_narrow_the_interval() -> None:
+    events = [
+        sample("png", number, payload=9, label=1, prediction=int(number % 5 > 0)) for number in range(40)
+    ]
+    table = to_table([event for one in events for event in one])
+
+    def interval(distinct: int | None) -> tuple[float, float] | None:
+        return (
+            summarise(table, {}, 7, {"png": CODEC}, ["png"], 1.0, distinct=distinct).rows[0].accuracy_interval
+        )
+
+    assert interval(None) == interval(40) == interval(100) == wilson_interval(32, 40)
+    assert interval(10) == wilson_interval(8, 10)
+
+
 def test_events_that_contradict_each_other_are_refused() -> None:
     with pytest.raises(LedgerError, match="png: events with different rates"):
         summary_of([*sample("png", 0, payload=9, rate=1.0), *sample("png", 1, payload=9)], {"png": CODEC})
@@ -253,6 +268,7 @@ def test_a_real_summary_fits_the_published_schema(tmp_path: Path) -> None:
         "duration_s",
         "rows",
         "federation",
+        "remarks",
     ]
     assert document["schema"] == 1
     for broken in (
