@@ -5,14 +5,15 @@
     this process: edge.client --- loopback ------------------------------ edge.server
                               --- edge.link, for each link that is given ---'
 
-What is timed is what a device calls ``send``: from handing a payload over until its reply is there, less what
-the server tells of queue, decoder and tail. Loopback takes no time, so that all of it is software, at both
-ends together. A relay adds its own, beyond what its link takes.
+What is timed is from handing a payload over until its reply is there, less what the server tells of decoder
+and tail: the stages ``send`` and ``queue`` of a device, where no other sample is queued. Loopback takes no
+time, so that all of it is software, at both ends together. A relay adds its own, beyond what its link takes.
 
-Messages of two sizes follow each other at once, over every way in turn. The time of a message is the median
-of all, since whatever else the machine does makes some of them late; their mean is higher. Of a message that
-a link takes long to carry, the server handles the beginning meanwhile, so that what each byte costs is
-partly hidden there.
+Messages of two sizes follow each other, over every way in turn, with a pause ahead of each: programs that
+wait for a sample take about twice as long for it as those that have just had one. The time of a message is
+the median of all, since whatever else the machine does makes some of them late; their mean is higher. Of a
+message that a link takes long to carry, the server handles the beginning meanwhile, so that what each byte
+costs is partly hidden there.
 """
 
 from __future__ import annotations
@@ -47,11 +48,15 @@ PAYLOADS: Final = (128, 100_096)
 MESSAGES: Final = 100
 _CHANNEL = 8 * 8 * 2  # bytes of one in half precision
 _WARM_UP = 5
+_PAUSE_S = 0.02  # ahead of each message
 _PATIENCE_S = 30.0  # for one message, beyond what its link takes
 
 
 def transport_here(messages: int = MESSAGES) -> Transport:
     """What messages take on this machine, in a few seconds.
+
+    Args:
+        messages: of each size.
 
     Raises:
         EngineError: the server does not start.
@@ -62,7 +67,7 @@ def transport_here(messages: int = MESSAGES) -> Transport:
 
 
 def sends(ways: Mapping[str, LinkSpec | None], messages: int = MESSAGES) -> dict[str, dict[int, Timing]]:
-    """The stage ``send`` of messages that go to a server of this machine, beyond what their links take.
+    """What messages to a server of this machine and their replies take, beyond what their links take.
 
     Args:
         ways: links by any names; None for loopback alone. They have neither traces, nor jitter or loss.
@@ -136,6 +141,7 @@ async def _measured(
         for number in range(_WARM_UP + messages):
             for ours, spec, times in zip(clients, links, took, strict=True):
                 for client, payload in zip(ours, PAYLOADS, strict=True):
+                    await asyncio.sleep(_PAUSE_S)
                     frame_bytes, seconds = await _sent(client, spec, payload)
                     if number >= _WARM_UP:
                         times.setdefault(frame_bytes, []).append(seconds)
@@ -150,6 +156,6 @@ async def _sent(client: TailClient, spec: LinkSpec | None, payload: int) -> tupl
         why = delivery.detail if reply is None else reply.error
         raise HardwareError(f"cannot measure messages of {payload} bytes on this machine: {why}")
     timing = reply.timing
-    served = (timing.queue_us + timing.decode_us + timing.tail_us) / 1e6
+    served = (timing.decode_us + timing.tail_us) / 1e6
     linked = 0.0 if spec is None else link_s(spec, delivery.frame_bytes, reply.ByteSize())
     return delivery.frame_bytes, delivery.received_at - delivery.sent_at - served - linked

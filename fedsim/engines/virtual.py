@@ -13,20 +13,24 @@ a server that nobody names, and those of encoders and decoders that nobody has m
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
 import pyarrow.parquet as pq
 
+from fedsim.calibration.transport import transport_here
 from fedsim.engines import inprocess
-from fedsim.engines.plan import DevicePlan, RunPlan
+from fedsim.engines.plan import DevicePlan, GroupPlan, RunPlan
+from fedsim.hardware.transport import Transport
 from fedsim.measure import ledger
 from fedsim.simulator import stages
-from fedsim.simulator.forecast import forecast
+from fedsim.simulator.forecast import forecast, transport_said
 from fedsim.simulator.material import Material, materials
 
-__all__ = ["run"]
+__all__ = ["run", "transport"]
+
+_MESSAGES = 40  # of each size
 
 
 def run(plan: RunPlan, report: Callable[[int], None]) -> list[str]:
@@ -48,13 +52,29 @@ def run(plan: RunPlan, report: Callable[[int], None]) -> list[str]:
     losses = tuple(dict.fromkeys(group.erasure for group in plan.groups))
     found = {loss: _passed(plan, number, loss, report) for number, loss in enumerate(losses)}
     here = stages.measured(plan.methods, plan.samples, plan.batch_size)
-    notes: dict[str, None] = {}
+    sends = any(not method.local for method in plan.methods)
+    software, said = transport(plan.groups) if sends else (Transport(), [])
+    notes = dict.fromkeys(said)
     for method in plan.methods:
         made = [found[group.erasure][method.name] for group in plan.groups]
-        told = forecast(plan, method, here[method.name], made)
+        told = forecast(plan, method, here[method.name], made, software)
         pq.write_table(told.records, plan.events / f"{method.name}.parquet")  # type: ignore[no-untyped-call]
         notes |= dict.fromkeys(told.notes)
     return list(notes)
+
+
+def transport(groups: Sequence[GroupPlan]) -> tuple[Transport, list[str]]:
+    """What gRPC takes on devices whose files do not say so, as measured on this machine, and a word on it.
+
+    Raises:
+        EngineError: the server process that it is measured with does not start.
+    """
+    silent = [group for group in groups if transport_said(group) is None]
+    if not silent:
+        return Transport(), []
+    found = transport_here(_MESSAGES)
+    names = dict.fromkeys("this host" if group.device is None else group.device.name for group in silent)
+    return found, [f"gRPC on {', '.join(names)}: {found}, measured on this host"]
 
 
 def _passed(plan: RunPlan, number: int, loss: float, report: Callable[[int], None]) -> dict[str, Material]:

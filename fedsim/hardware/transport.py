@@ -36,6 +36,9 @@ class Transport:
             if not 0 <= value < math.inf:
                 raise ValueError(f"{key} is {value}; has to be 0 or more, and finite")
 
+    def __str__(self) -> str:
+        return f"{1e3 * self.fixed_s:.3g} ms a message and {1e9 * self.per_byte_s:.3g} ns a byte of it"
+
     @overload
     def seconds(self, frame_bytes: int) -> float: ...
 

@@ -6,7 +6,7 @@ import json
 import math
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,10 @@ from safetensors.numpy import save_file
 from edge.bundle import BundleError
 from fedsim import data
 from fedsim.engines.plan import Method, RunPlan
+from fedsim.engines.virtual import transport
 from fedsim.fleet import cells_of, group_plans
 from fedsim.hardware import find_device
+from fedsim.hardware.transport import Transport
 from fedsim.measure.schema import Row
 from fedsim.measure.summary import ModelCost, summarise
 from fedsim.planning.candidates import Candidate, Trained
@@ -109,14 +111,17 @@ def predict(
         save_file({"images": images.x_test[:_IMAGES], "labels": images.y_test[:_IMAGES]}, samples)
         shown = display or Display(quiet=True)
         found = []
+        sends = any(not candidate.local for candidate in candidates)
+        software, said = transport(group_plans(scenario.fleet)) if sends else (Transport(), [])
         with shown.task("predicting settings", len(candidates), keep=False) as task:
             for candidate in candidates:
-                found.append(_forecast(scenario, candidate, samples))
+                costs = _forecast(scenario, candidate, samples, software)
+                found.append(costs if candidate.local else replace(costs, notes=(*said, *costs.notes)))
                 task.reach(len(found))
         return found
 
 
-def _forecast(scenario: Scenario, candidate: Candidate, samples: Path) -> Costs:
+def _forecast(scenario: Scenario, candidate: Candidate, samples: Path, software: Transport) -> Costs:
     trained = candidate.typical
     row, server = trained.row, scenario.server
     made = material_of(trained)
@@ -141,7 +146,7 @@ def _forecast(scenario: Scenario, candidate: Candidate, samples: Path) -> Costs:
         here = stages.measured(run.methods, samples, server.batch.size)
     except BundleError as error:
         raise PlanningError(f"{candidate.name}: {error}") from error
-    told = forecast(run, method, here[method.name], [made] * len(run.groups))
+    told = forecast(run, method, here[method.name], [made] * len(run.groups), software)
     cost = ModelCost(
         bottleneck=row.bottleneck,
         learned=row.learned,

@@ -17,6 +17,7 @@ from fedsim.hardware.airtime import LoRa
 from fedsim.hardware.ble import Ble
 from fedsim.hardware.models import AnyRadio
 from fedsim.hardware.radio import RadioModel
+from fedsim.hardware.transport import Transport
 from fedsim.simulator.fleet import ALWAYS_ON, Work
 from fedsim.simulator.links import transfers
 from fedsim.simulator.lowpower import carried, metered
@@ -59,6 +60,7 @@ def crossing(
     *,
     server_s: float,
     in_flight: int,
+    software: Transport = Transport(),  # noqa: B008  immutable
 ) -> Crossing:
     """Put messages and answers on a link.
 
@@ -71,6 +73,8 @@ def crossing(
         generator: draws losses, jitter and waits.
         server_s: what an answer takes of the server, where it is alone there.
         in_flight: most samples without an answer.
+        software: what gRPC takes at both ends, half of it on the way there and half on the way back. LoRa and
+            BLE carry messages without it.
 
     Raises:
         SimulationError: an answer that the radio cannot receive.
@@ -92,8 +96,13 @@ def crossing(
     streamed = np.where(messages > 0, stream_bytes(messages), 0)
     up = transfers(spec, spec.up, streamed, generator)
     down = transfers(spec, spec.down, stream_bytes(replies), generator)
+    half_s = 0.5 * software.seconds(messages)
     put = replace(
-        work, up_bits=up.bits, down_bits=down.bits, up_delay_s=up.delay_s, down_delay_s=down.delay_s
+        work,
+        up_bits=up.bits,
+        down_bits=down.bits,
+        up_delay_s=up.delay_s + half_s,
+        down_delay_s=down.delay_s + half_s,
     )
     return Crossing(put, ALWAYS_ON if radio is None else radio, up.wire_bytes, down.wire_bytes)
 

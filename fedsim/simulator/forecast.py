@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from edge.link import LinkSpec
 from fedsim.engines.plan import GroupPlan, Method, RunPlan
 from fedsim.hardware.battery import Battery
-from fedsim.hardware.models import power_of
+from fedsim.hardware.models import power_of, transport_of
 from fedsim.hardware.power import DevicePower
+from fedsim.hardware.transport import Transport
 from fedsim.simulator.crossing import asleep, crossing, without_rate
 from fedsim.simulator.energy import DeviceJoules, energy_of
 from fedsim.simulator.fleet import NO_POWER, Cell, Device, Outcome, Server, Work, simulate
@@ -26,7 +27,7 @@ from fedsim.simulator.records import Samples, device_records, records
 from fedsim.simulator.stages import HostTimes, device_times, server_times
 from fedsim.simulator.workload import Calls, calls, frame_bytes, rows_of
 
-__all__ = ["Forecast", "forecast"]
+__all__ = ["Forecast", "forecast", "transport_said"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -44,7 +45,20 @@ class Forecast:
     notes: list[str]
 
 
-def forecast(plan: RunPlan, method: Method, here: HostTimes, made: Sequence[Material]) -> Forecast:
+def transport_said(group: GroupPlan) -> Transport | None:
+    """What gRPC takes on devices of a group; None where nobody says so. Nothing, where it is not used."""
+    if without_rate(group.radio):
+        return Transport()
+    return None if group.device is None else transport_of(group.device)
+
+
+def forecast(
+    plan: RunPlan,
+    method: Method,
+    here: HostTimes,
+    made: Sequence[Material],
+    software: Transport = Transport(),  # noqa: B008  immutable
+) -> Forecast:
     """Carry one method of a plan through virtual time.
 
     Args:
@@ -52,17 +66,21 @@ def forecast(plan: RunPlan, method: Method, here: HostTimes, made: Sequence[Mate
         method: one of its methods.
         here: its times on this machine.
         made: what becomes of the samples of the data, by group.
+        software: what gRPC takes, of devices whose files do not say so.
 
     Raises:
         HardwareError: a number that a device does not have.
         SimulationError: more inferences than there is room for.
     """
-    return _Forecast(plan, method, here, made).found()
+    return _Forecast(plan, method, here, made, software).found()
 
 
 class _Forecast:
-    def __init__(self, plan: RunPlan, method: Method, here: HostTimes, made: Sequence[Material]) -> None:
+    def __init__(
+        self, plan: RunPlan, method: Method, here: HostTimes, made: Sequence[Material], software: Transport
+    ) -> None:
         self._plan, self._method, self._made = plan, method, made
+        self._software = [said or software for said in map(transport_said, plan.groups)]
         self._times = [device_times(group.device, here) for group in plan.groups]
         self._server = None if method.local else server_times(plan.server, here)
         self._calls = calls(
@@ -72,7 +90,9 @@ class _Forecast:
             plan.duration_s,
             [self._shortest_s(number) for number in range(len(plan.groups))],
         )
-        self._rows = [rows_of(one.numbers, plan.sample_count, plan.seed) for one in self._calls]
+        ends = np.cumsum([len(one.numbers) for one in self._calls])
+        numbers = np.concatenate([one.numbers for one in self._calls])
+        self._rows = np.split(rows_of(numbers, plan.sample_count, plan.seed), ends[:-1])
 
     def found(self) -> Forecast:
         cells, places = self._cells()
@@ -172,6 +192,7 @@ class _Forecast:
                 generator,
                 server_s=self._server.serving.seconds(1),
                 in_flight=group.in_flight,
+                software=self._software[call.group],
             )
             work, radio = sent.work, sent.radio
             known = {

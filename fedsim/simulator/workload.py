@@ -99,12 +99,14 @@ def rows_of(numbers: NDArray[np.int64], samples: int, seed: int) -> NDArray[np.i
         samples: of the data.
         seed: of the orders.
     """
-    turn, place = np.divmod(numbers, samples)
+    turn, place = np.divmod(numbers.ravel(), samples)
     rows = place.copy()
-    for one in np.unique(turn[turn > 0]):
-        chosen = turn == one
-        rows[chosen] = np.random.default_rng([seed, int(one), 2]).permutation(samples)[place[chosen]]
-    return rows
+    by_turn = np.argsort(turn, kind="stable")
+    turns, first = np.unique(turn[by_turn], return_index=True)
+    for one, chosen in zip(turns, np.split(by_turn, first)[1:], strict=True):
+        if one > 0:
+            rows[chosen] = np.random.default_rng([seed, int(one), 2]).permutation(samples)[place[chosen]]
+    return rows.reshape(numbers.shape)
 
 
 def frame_bytes(numbers: NDArray[np.int64], rows: ArrayLike, made: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -58,7 +58,8 @@ def plan(tmp_path_factory):
 @pytest.fixture(scope="module")
 def rows(plan):
     notes = virtual.run(plan, lambda count: None)
-    assert any("raspberry-pi-4" in note for note in notes)
+    assert any("raspberry-pi-4: head" in note for note in notes)
+    assert any(note.startswith("gRPC on raspberry-pi-4, this host: ") for note in notes)
     found = [row for path in plan.events.iterdir() for row in pq.read_table(path).to_pylist()]
     assert sorted(path.name for path in plan.folder.glob("pass*")) == []
     return found
@@ -94,6 +95,6 @@ def test_the_link_is_on_the_way(rows):
     sends = [row for row in rows if row["stage"] == "send" and row["method"] == "float32"]
     for row in sends:
         if row["client"] == "device-2":
-            assert row["duration_s"] < 1e-6
+            assert 0 < row["duration_s"] < 0.05  # of gRPC alone
         else:
             assert 0.07 < row["duration_s"] < 0.2

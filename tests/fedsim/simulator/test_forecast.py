@@ -7,12 +7,16 @@ import pytest
 from edge.link import Direction, LinkSpec
 from fedsim.engines.plan import GroupPlan, Method, RunPlan
 from fedsim.errors import SimulationError
-from fedsim.hardware import find_device
+from fedsim.hardware import find_device, find_radio
 from fedsim.hardware.compute import Layer, Serving
+from fedsim.hardware.models import lora_of
+from fedsim.hardware.presets import TransportPart
+from fedsim.hardware.quantity import Quantity
 from fedsim.hardware.radio import RadioModel
+from fedsim.hardware.transport import Transport
 from fedsim.simulator.arrivals import ClosedLoop, Periodic, Poisson
 from fedsim.simulator.availability import Spans
-from fedsim.simulator.forecast import forecast
+from fedsim.simulator.forecast import forecast, transport_said
 from fedsim.simulator.material import Material
 from fedsim.simulator.overhead import reply_frame_bytes, stream_bytes
 from fedsim.simulator.stages import HostTimes, ServerTimes
@@ -54,12 +58,16 @@ def plan(*groups, cells=None, **more):
     )
 
 
-def told(plan, method=METHOD):
-    return forecast(plan, method, HERE, [MATERIAL] * len(plan.groups))
+def told(plan, method=METHOD, **more):
+    return forecast(plan, method, HERE, [MATERIAL] * len(plan.groups), **more)
 
 
 def stage(found, name):
     return found.records.filter(pc.equal(found.records["stage"], name)).to_pylist()
+
+
+def seconds(found, name):
+    return np.array([row["duration_s"] for row in stage(found, name)])
 
 
 def test_one_device_alone_takes_the_sum_of_its_stages():
@@ -178,3 +186,38 @@ def test_too_much_is_refused():
     group = GroupPlan(1000, 1, 10.0, Poisson(100.0))
     with pytest.raises(SimulationError, match=r"more than 5,000,000 inferences; shorten duration_s"):
         told(plan(group, duration_s=86400.0))
+
+
+def test_software_takes_its_time_on_the_way_there_and_back():
+    run = plan(GroupPlan(1, 1, 60.0, CLOSED, cell="link"))
+    plain, slower = told(run), told(run, software=Transport(4e-3, 1e-6))
+    more = seconds(slower, "send") - seconds(plain, "send")
+    assert more == pytest.approx(4e-3 + 1e-6 * MATERIAL.frame_bytes)
+    for name in ("head", "queue", "tail"):
+        assert seconds(slower, name) == pytest.approx(seconds(plain, name))
+
+
+def test_a_device_file_says_itself_what_software_takes():
+    device = find_device("raspberry-pi-4")
+    here = device.sources | {"here": "this test"}
+    known = {"source": "here", "how": "measured", "trust": "B", "verified": True}
+    part = TransportPart(
+        fixed=Quantity(value=9, unit="ms", **known), per_byte=Quantity(value=0, unit="s", **known)
+    )
+    told_by_file = device.model_copy(update={"transport": part, "sources": here})
+    groups = [GroupPlan(1, 1, 60.0, CLOSED, one, "link") for one in (told_by_file, device)]
+    assert [transport_said(group) for group in groups] == [Transport(9e-3), None]
+    radio = lora_of(find_radio("lora"), 9)
+    assert transport_said(GroupPlan(1, 1, 60.0, CLOSED, cell="link", radio=radio)) == Transport()
+
+
+def test_lora_says_that_a_payload_does_not_fit():
+    radio = lora_of(find_radio("lora"), 9)
+    run = plan(GroupPlan(1, 1, 1e5, Periodic(300.0), cell="link", radio=radio), cells={"link": LinkSpec()})
+    found = told(run)
+    assert any("does not fit the duty cycle" in note and "every 300 s" in note for note in found.notes)
+    # Frames wait for the duty cycle, and what they carry has no TCP and no gRPC around it.
+    assert seconds(found, "send").min() > 300
+    frames = radio.frame_count(MATERIAL.frame_bytes)
+    carried = [row["wire_bytes"] for row in stage(found, "send")]
+    assert carried == (MATERIAL.frame_bytes + frames * radio.header_bytes).tolist()
