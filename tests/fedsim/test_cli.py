@@ -13,7 +13,8 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from fedsim import __version__, runner
-from fedsim.cli import _console, app
+from fedsim.cli import app
+from fedsim.cli.reporting import console
 from fedsim.errors import EngineError, SweepError
 from fedsim.measure.schema import Summary
 from fedsim.scenario import Scenario, load
@@ -317,7 +318,7 @@ def test_smallest_scenario_runs_and_says_where_its_results_lie(here: Path) -> No
 def test_table_is_whole_on_a_terminal(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", str(columns))
     monkeypatch.setattr(sys, "stdout", Terminal())
-    assert _console().width == columns
+    assert console().width == columns
 
 
 class Terminal(io.StringIO):
