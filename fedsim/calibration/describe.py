@@ -83,7 +83,8 @@ def network(stages: Stages, timings: Timings) -> Measured:
     """A network that runs whole on the device."""
     macs = stages.device.macs
     work = counted(macs, "MACs of its operators") if macs else None
-    return Measured(time=seconds(timings["head", 1].minima, stages.of), work=work)
+    time = seconds(timings["head", 1].minima, stages.of)
+    return Measured(model=stages.device.model_id, time=time, work=work)
 
 
 def split(stages: Stages, timings: Timings) -> Split:

@@ -134,7 +134,7 @@ def battery_of(device: Device) -> Battery | None:
     return None if battery is None else Battery(battery.charge.si * battery.voltage.si)
 
 
-def radio_of(radio: Radio, *, receiving: bool = False) -> RadioModel:
+def radio_of(radio: Radio) -> RadioModel:
     """The state machine of a radio.
 
     A radio without an idle power of its own has it in the idle power of its device. Where the whole phone
@@ -142,7 +142,6 @@ def radio_of(radio: Radio, *, receiving: bool = False) -> RadioModel:
 
     Args:
         radio: of kind cellular, wifi, ethernet or nb-iot.
-        receiving: whether the power at rate 0 is that of receiving, where the two differ.
 
     Raises:
         HardwareError: a radio of another kind.
@@ -151,16 +150,17 @@ def radio_of(radio: Radio, *, receiving: bool = False) -> RadioModel:
         return radio_model_of(nbiot_of(radio))
     found = _of_kind(radio, StateRadio, "cellular, wifi, ethernet or nb-iot")
     active = found.active
-    power = active.power_down if receiving and active.power_down is not None else active.power
+    baseline_w = _si(active.baseline) or 0.0
     return RadioModel(
         idle_w=_si(found.idle.power) or 0.0,
         promotion_s=0.0 if found.promotion is None else found.promotion.time.si,
         promotion_w=0.0 if found.promotion is None else found.promotion.power.si,
-        active_w=power.si - (_si(active.baseline) or 0.0),
+        active_w=active.power.si - baseline_w,
         up_w_per_bps=active.up_per_rate.si,
         down_w_per_bps=active.down_per_rate.si,
         tail=tuple((phase.time.si, phase.power.si) for phase in found.tail),
         idle_drx_s=_si(found.idle.paging) or 0.0,
+        active_down_w=None if active.power_down is None else active.power_down.si - baseline_w,
     )
 
 

@@ -121,8 +121,16 @@ class BatteryPart(Part):
 
 
 class Measured(Part):
-    """What one network took on the device, for one sample."""
+    """What one network took on the device, for one sample.
 
+    Args:
+        model: id of the model, 16 hex digits, as its bundle has it, where it was one.
+        time: of the whole network.
+        energy: likewise.
+        work: likewise.
+    """
+
+    model: Text | None = None
     time: Period
     energy: Energy | None = None
     work: Work | None = None

@@ -43,6 +43,7 @@ class RadioModel:
         promotion_s: from IDLE to ACTIVE.
         promotion_w: meanwhile.
         active_w: while bits flow, at a rate of nought (beta).
+        active_down_w: the same while none but received ones do, where it differs; None where it does not.
         up_w_per_bps: more for each bit/s that it sends (alpha_u), which is joules a bit.
         down_w_per_bps: more for each bit/s that it receives (alpha_d).
         tail: (seconds, watts) of the phases after the last bit, in order; none for a radio without a tail.
@@ -60,6 +61,7 @@ class RadioModel:
     down_w_per_bps: float
     tail: tuple[tuple[float, float], ...] = ()
     idle_drx_s: float = 0.0
+    active_down_w: float | None = None
 
     def __post_init__(self) -> None:
         numbers = {
@@ -73,12 +75,17 @@ class RadioModel:
                 "down_w_per_bps",
                 "idle_drx_s",
             )
-        }
+        } | {"active_down_w": self.receiving_w}
         for number, (seconds, watts) in enumerate(self.tail, 1):
             numbers |= {f"seconds of tail phase {number}": seconds, f"watts of tail phase {number}": watts}
         for key, value in numbers.items():
             if not 0 <= value < math.inf:
                 raise ValueError(f"{key} is {value}, and has to be 0 or more")
+
+    @property
+    def receiving_w(self) -> float:
+        """While none but received bits flow, at a rate of nought."""
+        return self.active_w if self.active_down_w is None else self.active_down_w
 
     @property
     def tail_s(self) -> float:
@@ -141,7 +148,8 @@ def energy(
     """What the transfers of one device cost it.
 
     Bits begin to flow at ``starts``: where the radio was idle, its promotion *ends* there. Transfers may
-    overlap: their rates add, the base power counts once. Bits in no time cost what they cost by the bit.
+    overlap: their rates add, the base power counts once, and is the higher one where both directions flow.
+    Bits in no time cost what they cost by the bit.
     The radio is idle when the span begins, and what it does behind the span is not counted.
 
     Two cases that a simulation which waits for :func:`promotion_delay` does not make, but timestamps of a
@@ -154,7 +162,7 @@ def energy(
         starts: [N], seconds on any clock, in order.
         ends: [N], when the last bits have arrived.
         up_bits: [N], sent.
-        down_bits: [N], received.
+        down_bits: [N], received. A transfer with none of the former is a download.
         until: end of the span, at or after the last of ``ends``.
         since: begin of the span, at or before the first of ``starts``.
 
@@ -180,7 +188,11 @@ def energy(
     promoted = gap > model.tail_s
     promotion_s = np.where(promoted, np.minimum(model.promotion_s, gap - model.tail_s), 0.0)
     active_s = np.maximum(end - np.maximum(begin, before), 0.0)
-    active_j = model.active_w * active_s + model.up_w_per_bps * bits[0] + model.down_w_per_bps * bits[1]
+    base_w, more_w = sorted((model.active_w, model.receiving_w))
+    active_j = base_w * active_s + model.up_w_per_bps * bits[0] + model.down_w_per_bps * bits[1]
+    if more_w > base_w:
+        dearer = (bits[0] > 0) == (model.active_w > model.receiving_w)
+        active_j[dearer] += (more_w - base_w) * _lengthened(begin[dearer], end[dearer])
 
     silence = np.zeros_like(begin)  # behind the transfer that ended last before it
     if begin.size:
@@ -269,6 +281,12 @@ def _transfers(starts: ArrayLike, ends: ArrayLike) -> tuple[Floats, Floats]:
     _refuse(end < begin, "an end before its start")
     _refuse(np.diff(begin, prepend=begin[:1]) < 0, "a start before that of the transfer ahead of it")
     return begin, end
+
+
+def _lengthened(begin: Floats, end: Floats) -> Floats:
+    """[N], by how long each transfer makes the time longer in which any is under way."""
+    before = np.concatenate([[-math.inf], np.maximum.accumulate(end)[:-1]])[: begin.size]
+    return np.asarray(np.maximum(end - np.maximum(begin, before), 0.0))
 
 
 def _ended_last(end: Floats, reached: Floats) -> NDArray[np.int64]:

@@ -23,7 +23,7 @@ from fedsim.simulator.links import transfers
 from fedsim.simulator.lowpower import carried, metered
 from fedsim.simulator.overhead import stream_bytes
 
-__all__ = ["Crossing", "asleep", "crossing", "without_rate"]
+__all__ = ["Crossing", "asleep", "crossing", "shortest", "without_rate"]
 
 Bytes: TypeAlias = NDArray[np.int64]
 
@@ -60,6 +60,7 @@ def crossing(
     *,
     server_s: float,
     in_flight: int,
+    deadline_s: float = np.inf,
     software: Transport = Transport(),  # noqa: B008  immutable
 ) -> Crossing:
     """Put messages and answers on a link.
@@ -73,6 +74,7 @@ def crossing(
         generator: draws losses, jitter and waits.
         server_s: what an answer takes of the server, where it is alone there.
         in_flight: most samples without an answer.
+        deadline_s: that the device waits for one, from when a sample is computed.
         software: what gRPC takes at both ends, half of it on the way there and half on the way back. LoRa and
             BLE carry messages without it.
 
@@ -89,6 +91,7 @@ def crossing(
             generator,
             server_s=there_s + server_s + back_s,
             in_flight=in_flight,
+            deadline_s=deadline_s,
         )
         put = sent.put_on(work)
         put = replace(put, up_delay_s=put.up_delay_s + there_s, down_delay_s=put.down_delay_s + back_s)
@@ -105,6 +108,20 @@ def crossing(
         down_delay_s=down.delay_s + half_s,
     )
     return Crossing(put, ALWAYS_ON if radio is None else radio, up.wire_bytes, down.wire_bytes)
+
+
+def shortest(spec: LinkSpec, radio: AnyRadio | None, message_bytes: int) -> tuple[float, float]:
+    """What a message and its answer take at least, and for how long no other may be on its way [s]."""
+    delay_s = sum(way.delay_s - way.jitter_s for way in (spec.up, spec.down))
+    if isinstance(radio, LoRa):
+        return float(radio.seconds(message_bytes)) + delay_s, float(radio.period(message_bytes))
+    if isinstance(radio, Ble):
+        on_air_s = float(radio.seconds(message_bytes, 0.0))
+        return on_air_s + delay_s, on_air_s
+    up_s = 0.0
+    if spec.up.rate_bps is not None:
+        up_s = 8 * spec.wire_bytes(int(stream_bytes(message_bytes))) / spec.up.rate_bps
+    return up_s + delay_s, up_s
 
 
 def asleep(radio: AnyRadio | None) -> RadioModel:

@@ -39,6 +39,13 @@ _KINDS: dict[Sharing, int] = {
     "slotted": kernel.SLOTTED,
 }
 _ENDLESS = 1e18  # seconds
+#: State of a device, where it does not begin with 0.
+_AT_FIRST = {
+    **dict.fromkeys(("up_first", "up_last", "down_first", "down_last"), -1),
+    **dict.fromkeys(("woken", "patience"), np.inf),
+    **dict.fromkeys(("rested", "awake", "up_latest", "down_latest"), -np.inf),
+    "empty_s": np.nan,
+}
 #: Fields of a job that a device's work says.
 _WORK = ("at", "compute_s", "up_bits", "up_delay_s", "down_bits", "down_delay_s", "paged")
 
@@ -100,6 +107,7 @@ class Work:
         up_delay_s: from the last bit's departure to its arrival.
         down_delay_s: the same of the answer.
         paged: how long the device sleeps on before it hears of an answer, as a share of its paging time.
+        sent: whether anything is sent; else the sample is over when it is computed.
     """
 
     at_s: Floats
@@ -110,6 +118,7 @@ class Work:
     up_delay_s: float | Floats = 0.0
     down_delay_s: float | Floats = 0.0
     paged: float | Floats = 0.5
+    sent: bool | NDArray[np.bool_] = True
 
 
 #: A radio that never sleeps, and costs nothing.
@@ -127,6 +136,8 @@ class Device:
         up: number of its uplink's cell.
         down: number of its downlink's; the same where both directions share a medium.
         in_flight: most samples without an answer.
+        deadline_s: that it waits for an answer, from when the sample is computed. One that comes later comes
+            for nobody, and the sample has ended without it.
         radio: of at most three phases of a tail.
         power: of the device without its radio.
         battery: what it lives on; None for a supply that does not end. The device finds it empty when it is
@@ -138,6 +149,7 @@ class Device:
     up: int
     down: int
     in_flight: int = 1
+    deadline_s: float = np.inf
     radio: RadioModel = ALWAYS_ON
     power: DevicePower = NO_POWER
     battery: Battery | None = None
@@ -175,7 +187,8 @@ class Outcome:
         devices: of the fleet.
         jobs: records [jobs] of :data:`fedsim.simulator.kernel.JOB`: samples first, device by device in their
             order, then the rounds' replies, round by round.
-        empty_s: when each device found its battery empty, [devices]; NaN for never.
+        empty_s: when each device found its battery empty, [devices]; NaN for never. Of one that had nothing
+            more to begin, nobody looked: see :func:`fedsim.simulator.energy.emptied`.
         events: how many the loop handled.
     """
 
@@ -183,6 +196,11 @@ class Outcome:
     jobs: NDArray[np.void]
     empty_s: Floats
     events: int
+
+    @property
+    def deadline_s(self) -> Floats:
+        """That each device waits for an answer, [devices]."""
+        return np.array([device.deadline_s for device in self.devices])
 
     @property
     def device(self) -> NDArray[np.int64]:
@@ -274,8 +292,10 @@ def simulate(
             fleet[number][name] = value
         fleet[number]["first"], fleet[number]["last"] = at, at + length
         at += length
-    fleet["coming"] = fleet["first"]
-    fleet["woken"], fleet["rested"], fleet["awake"], fleet["empty_s"] = np.inf, -np.inf, -np.inf, np.nan
+    jobs["behind"] = -1
+    fleet["coming"] = fleet["oldest"] = fleet["first"]
+    for name, value in _AT_FIRST.items():
+        fleet[name] = value
     turns = _records(kernel.TURN, len(rounds))
     for number, one in enumerate(rounds):
         replies = jobs[at : at + len(cohorts[number])]
@@ -309,12 +329,14 @@ def _fields_of(device: Device) -> dict[str, float]:
         "promotion_s": radio.promotion_s,
         "tail_s": radio.tail_s,
         "paging_s": radio.idle_drx_s,
+        "deadline_s": device.deadline_s,
         "until_s": device.until_s,
         "capacity_j": np.inf if device.battery is None else device.battery.joules,
         "rest_w": power.base_w + radio.idle_w,
         "compute_w": power.active_w - power.base_w,
         "promotion_w": radio.promotion_w - radio.idle_w,
-        "transfer_w": radio.active_w - radio.idle_w,
+        "up_w": radio.active_w - radio.idle_w,
+        "down_w": radio.receiving_w - radio.idle_w,
         "up_j": radio.up_w_per_bps,
         "down_j": radio.down_w_per_bps,
     }
@@ -333,6 +355,7 @@ def _put_work(number: int, work: Work, jobs: NDArray[np.void]) -> None:
             worst = value.flat[np.argmin(np.isfinite(value) & (value >= 0))]
             raise SimulationError(f"device {number}: {name} of a sample is {worst:g}, allowed is 0 and more")
         jobs[name] = value
+    jobs["silent"] = ~np.asarray(work.sent, bool)
     if not work.paused and (np.diff(jobs["at"]) < 0).any():
         raise SimulationError(f"device {number}: its samples are not in the order of their times")
 
@@ -387,6 +410,9 @@ def _check(cells: Sequence[Cell], devices: Sequence[Device], rounds: Sequence[Ro
                 )
         if device.in_flight < 1:
             raise SimulationError(f"device {number}: in_flight is {device.in_flight}, allowed is 1 and more")
+        if not device.deadline_s > 0:
+            allowed = "allowed is a number, more than 0"
+            raise SimulationError(f"device {number}: deadline_s is {device.deadline_s}, {allowed}")
         if not device.until_s >= 0:
             raise SimulationError(f"device {number}: until_s is {device.until_s}, allowed is 0 and more")
         if len(device.radio.tail) > 3:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,9 +16,9 @@ from fedsim.hardware.battery import Battery
 from fedsim.hardware.models import power_of, transport_of
 from fedsim.hardware.power import DevicePower
 from fedsim.hardware.transport import Transport
-from fedsim.simulator.crossing import asleep, crossing, without_rate
-from fedsim.simulator.energy import DeviceJoules, energy_of
-from fedsim.simulator.fleet import NO_POWER, Cell, Device, Outcome, Server, Work, simulate
+from fedsim.simulator.crossing import asleep, crossing, shortest, without_rate
+from fedsim.simulator.energy import DeviceJoules, emptied, energy_of
+from fedsim.simulator.fleet import ALWAYS_ON, NO_POWER, Cell, Device, Outcome, Server, Work, simulate
 from fedsim.simulator.links import Place, placed
 from fedsim.simulator.lowpower import remarks
 from fedsim.simulator.material import Material
@@ -102,7 +102,9 @@ class _Forecast:
             devices.append(device)
             samples.append(sent)
         outcome = simulate(cells, self._tail_server(), devices)
-        joules = self._joules(outcome)
+        until_s = self._until_s(outcome)
+        outcome = emptied(outcome, until_s)
+        joules = self._joules(outcome, until_s)
         table = pa.concat_tables(
             [
                 records(
@@ -113,7 +115,6 @@ class _Forecast:
                     clients=[call.client for call in self._calls],
                     rate=self._made[0].rate,
                     joules=joules,
-                    deadline_s=np.array([self._plan.groups[call.group].deadline_s for call in self._calls]),
                     local=self._method.local,
                 ),
                 device_records(
@@ -130,13 +131,15 @@ class _Forecast:
 
     # --- parts ------------------------------------------------------------------------------
 
-    def _shortest_s(self, number: int) -> float:
-        """What a sample of a group takes at least."""
-        times, spec = self._times[number], self._spec(self._plan.groups[number])
-        shortest = times.head_s + (times.encode_s or 0.0)
-        if self._server is not None:
-            shortest += spec.up.delay_s - spec.up.jitter_s + spec.down.delay_s - spec.down.jitter_s
-        return shortest
+    def _shortest_s(self, number: int) -> tuple[float, float]:
+        """What a sample of a group takes at least, and what of that no other of the device can use."""
+        group, times, made = self._plan.groups[number], self._times[number], self._made[number]
+        computed_s = times.head_s + (times.encode_s or 0.0)
+        smallest = int(made.frame_bytes.min(initial=0 if self._server is None else 2**62))
+        if not 0 < smallest < 2**62:
+            return computed_s, computed_s
+        sent_s, alone_s = shortest(self._spec(group), group.radio, smallest)
+        return computed_s + min(sent_s, group.deadline_s), max(computed_s, alone_s)
 
     def _spec(self, group: GroupPlan) -> LinkSpec:
         return _NO_LINK if group.cell is None else self._plan.cells[group.cell]
@@ -179,11 +182,13 @@ class _Forecast:
         framed = frame_bytes(call.numbers, rows, made.frame_bytes[rows])
         known: dict[str, Floats | Ints] = {}
         computed = times.head_s + (times.encode_s or 0.0)
-        work = Work(call.at_s, call.paused, computed, paged=generator.random(len(rows)))
+        paged = generator.random(len(rows))
+        sent = (framed > 0) & (self._server is not None)
+        work = Work(call.at_s, call.paused, computed, paged=paged, sent=sent)
         radio, decode = asleep(group.radio), 0.0
         if self._server is not None:
             decode = self._server.decode
-            sent = crossing(
+            crossed = crossing(
                 work,
                 spec,
                 group.radio,
@@ -192,21 +197,23 @@ class _Forecast:
                 generator,
                 server_s=self._server.serving.seconds(1),
                 in_flight=group.in_flight,
+                deadline_s=group.deadline_s,
                 software=self._software[call.group],
             )
-            work, radio = sent.work, sent.radio
+            work, radio = crossed.work, crossed.radio
             known = {
                 "ideal_bits": made.ideal_bits[rows],
                 "payload_bytes": made.payload_bytes[rows],
                 "frame_bytes": framed,
-                "wire_bytes": sent.wire_bytes,
-                "reply_wire_bytes": sent.reply_wire_bytes,
+                "wire_bytes": crossed.wire_bytes,
+                "reply_wire_bytes": crossed.reply_wire_bytes,
             }
         device = Device(
             work,
             place.up,
             place.down,
             group.in_flight,
+            np.inf if self._method.local else group.deadline_s,
             radio,
             NO_POWER if group.device is None else _power(group),
             None if group.battery_j is None else Battery(group.battery_j),
@@ -234,15 +241,23 @@ class _Forecast:
             tail_s=(1 - decode) * served_s,
         )
 
-    def _joules(self, outcome: Outcome) -> list[DeviceJoules | None]:
-        """Of each device whose powers are known, until the fleet is done, or its battery empty."""
-        ended = outcome.ended_s
+    def _until_s(self, outcome: Outcome) -> float:
+        """Until when energy counts: the end of the fleet's time or, without one, of its last radio's tail."""
         if self._plan.duration_s is not None:
-            ended = max(ended, self._plan.duration_s)
+            return max(outcome.ended_s, self._plan.duration_s)
+        tails = [device.radio.tail_s for device in outcome.devices if device.radio is not ALWAYS_ON]
+        return outcome.ended_s + max(tails, default=0.0)
+
+    def _joules(self, outcome: Outcome, until_s: float) -> list[DeviceJoules | None]:
+        """Of each device that is named, until then or until its battery is empty."""
         return [
             None
             if self._plan.groups[call.group].device is None
-            else energy_of(outcome, number, outcome.lives_until(number, ended))
+            else replace(
+                energy_of(outcome, number, outcome.lives_until(number, until_s)),
+                powered=_powered(self._plan.groups[call.group]),
+                heard=_heard(self._plan.groups[call.group]),
+            )
             for number, call in enumerate(self._calls)
         ]
 
@@ -252,6 +267,10 @@ class _Forecast:
             mine = [place for place, call in enumerate(self._calls) if call.group == number]
             if group.device is not None:
                 yield f"{name} on {group.device.name}: {times}"
+                if not _powered(group):
+                    yield f"the powers of {group.device.name} are not known: its joules are unavailable"
+                elif not _heard(group):
+                    yield f"the radio of group {number} is not known: its joules are unavailable"
             if not self._method.local and without_rate(group.radio):
                 sizes = np.concatenate([samples[place].sent["frame_bytes"] for place in mine])
                 for said in remarks(group.radio, sizes, _period_s([self._calls[place] for place in mine])):
@@ -262,9 +281,11 @@ class _Forecast:
                     f"{name}: {dead} of {len(mine)} devices of group {number} emptied their batteries, "
                     f"the first of them {np.nanmin(empty):,.0f} s into the run"
                 )
-        begun = int((~np.isnan(outcome.at("started"))).sum())
-        if left := len(outcome.jobs) - begun:
-            yield f"{name}: {left:,} of {len(outcome.jobs):,} samples were due and never begun"
+        timed = np.repeat(
+            [not call.paused for call in self._calls], [len(one.numbers) for one in self._calls]
+        )
+        if left := int(np.isnan(outcome.at("started")[timed]).sum()):
+            yield f"{name}: {left:,} of {int(timed.sum()):,} samples were due and never begun"
 
 
 def _period_s(devices: Sequence[Calls]) -> float | None:
@@ -279,6 +300,16 @@ def _period_s(devices: Sequence[Calls]) -> float | None:
 def _power(group: GroupPlan) -> DevicePower:
     assert group.device is not None
     return NO_POWER if group.device.power is None else power_of(group.device)
+
+
+def _powered(group: GroupPlan) -> bool:
+    """Whether the powers of the devices are known."""
+    return group.device is not None and group.device.power is not None
+
+
+def _heard(group: GroupPlan) -> bool:
+    """Whether the radio is known, where there is one."""
+    return group.cell is None or group.radio is not None
 
 
 def _joined(parts: Sequence[Samples]) -> Samples:

@@ -46,14 +46,14 @@ COLUMNS = (
     "due",  # its arrival, or the end of the device's pause
     "started",  # the processor begins
     "computed",  # the processor is done
-    "up_begun",  # the radio is awake
+    "up_begun",  # its bits begin to flow: the radio is awake, and the link has come to it
     "up_done",  # the last bit is on its way
     "arrived",  # at the server
     "served",  # a worker begins
     "done",  # the worker is done
     "down_begun",
     "down_done",
-    "ended",  # the answer is there; of a round, the reply is merged
+    "ended",  # the answer is there, or nobody waits for it any more; of a round, the reply is merged
 )
 
 # Kinds of events, and what the number with each stands for.
@@ -70,6 +70,9 @@ _DOWNLOADED = 9  # a job is through the downlink
 _REACHED = 10  # a job is at its device
 _ROUND = 11  # a round begins
 _DEADLINE = 12  # a round has waited long enough
+_UP_FLOWS = 13  # the turn of a job has come on an uplink that carries one behind the other
+_DOWN_FLOWS = 14  # the same on a downlink
+_PATIENCE = 15  # a device has waited long enough for the oldest of its answers
 
 
 def _record(whole: str, real: str) -> np.dtype[np.void]:
@@ -79,17 +82,22 @@ def _record(whole: str, real: str) -> np.dtype[np.void]:
 
 #: A device. ``first`` and ``last`` are its jobs, of which the latter is not one any more; ``at`` of them is a
 #: pause behind the answer where ``paused``, else a time. Its radio takes ``promotion_s`` to wake, stays awake
-#: for ``tail_s`` behind a transfer, and hears of what is there for it ``paging_s`` late at most. It begins
-#: nothing from ``until_s`` on, nor with an empty battery of ``capacity_j``. It draws ``rest_w`` all the time,
-#: and more when it computes, wakes its radio, transfers, for each bit, and in three phases of a tail.
-#: State: its next job, jobs without an answer, transfers under way; its next wake-up, from when on a pause
-#: counts, until when the processor works, since when the radio rests, when it is awake that was called last,
-#: since when it transfers, what the device has used above rest; when it was found empty.
+#: for ``tail_s`` behind a transfer, and hears of what is there for it ``paging_s`` late at most. It waits
+#: ``deadline_s`` for an answer. It begins nothing from ``until_s`` on, nor with an empty battery of
+#: ``capacity_j``. It draws ``rest_w`` all the time, and more when it computes, wakes its radio, sends,
+#: receives, for each bit, and in three phases of a tail.
+#: State: its next job, the oldest that is not over, jobs without an answer; bits that flow up and down,
+#: transfers whose turn has not come; the first and the last message that its connection has on the link, up
+#: and down; its next wake-up, its next look at what is overdue, from when on a pause counts, until when the
+#: processor works, since when the radio rests, when it is awake that was called last, since when flows are as
+#: they are, when its latest message is at the server, and the latest answer at the device, what the device
+#: has used above rest; when it was found empty.
 DEVICE = _record(
-    "first last in_flight paused up down coming pending transfers",
-    "promotion_s tail_s paging_s until_s capacity_j rest_w compute_w promotion_w transfer_w up_j down_j "
-    "first_s first_w second_s second_w third_s third_w "
-    "woken eligible busy rested awake active used_j empty_s",
+    "first last in_flight paused up down coming oldest pending ups downs queued "
+    "up_first up_last down_first down_last",
+    "promotion_s tail_s paging_s deadline_s until_s capacity_j rest_w compute_w promotion_w up_w down_w "
+    "up_j down_j first_s first_w second_s second_w third_s third_w "
+    "woken patience eligible busy rested awake changed up_latest down_latest used_j empty_s",
 )
 #: A medium that devices share, or that one has alone, of ``rate`` bits a second, or of the pieces ``low`` to
 #: ``high`` of a trace that begins anew after ``period`` seconds. Its transfers are kept from ``room`` on.
@@ -104,10 +112,11 @@ WAITING = _record("job", "tag")
 #: that are worked on, round; when the next timer rings.
 SERVER = _record("workers batch head tail working turn events", "wait_s fixed_s each_s rounds_s timer")
 #: A sample or a reply, those of samples first, ordered by device. ``paged`` is the share of the paging time
-#: that it waits for. State: :data:`COLUMNS`, and for a place of the server's queue which job is there and how
-#: large the batch is that begins with it.
+#: that it waits for; of a ``silent`` one nothing is sent. State: :data:`COLUMNS`; the next message of its
+#: connection; whether its answer was ``missed``; and for a place of the server's queue which job is there and
+#: how large the batch is that begins with it.
 JOB = _record(
-    "kind device turn queued batch",
+    "kind device turn silent behind missed queued batch",
     " ".join(("at compute_s up_bits up_delay_s down_bits down_delay_s paged", *COLUMNS)),
 )
 #: A federated round: its jobs, and how many it waits for; what the server takes behind the last one, and the
@@ -195,7 +204,7 @@ def _flowed(pieces: Any, cell: Any, time: float) -> float:
 
 @_compiled
 def _finish(pieces: Any, cell: Any, start: float, bits: float) -> float:
-    """When a cell that begins at ``start`` has carried so many bits."""
+    """When a cell that begins at ``start`` has carried so many bits, as :class:`edge.link.trace.Trace`."""
     if cell.low == cell.high:
         return start + bits / cell.rate  # type: ignore[no-any-return]
     if bits <= 0.0:
@@ -204,16 +213,19 @@ def _finish(pieces: Any, cell: Any, start: float, bits: float) -> float:
     whole = last.bits + last.speed * (cell.period - last.at)
     goal = _flowed(pieces, cell, start) + bits
     turns = np.ceil(goal / whole) - 1.0
-    rest = goal - turns * whole  # more than 0: the first moment at which so much has flowed
-    low, high = cell.low, cell.high
-    while high - low > 1:
+    rest = min(max(goal - turns * whole, 0.0), whole)
+    low, high = cell.low, cell.high - 1  # the first piece at whose end so much has flowed
+    while low < high:
         middle = (low + high) // 2
-        if pieces[middle].bits < rest:
-            low = middle
+        if pieces[middle + 1].bits < rest:
+            low = middle + 1
         else:
             high = middle
     piece = pieces[low]
-    return float(max(start, turns * cell.period + piece.at + (rest - piece.bits) / piece.speed))
+    within = piece.at
+    if piece.speed > 0.0:  # else the rest was rounded to nothing
+        within += (rest - piece.bits) / piece.speed
+    return float(max(start, turns * cell.period + within))
 
 
 @_inlined
@@ -278,6 +290,17 @@ def _tail_j(device: Any, silent_s: float) -> float:
     return float(first * device.first_w + second * device.second_w + third * device.third_w)
 
 
+@_inlined
+def _radio_j(device: Any, now: float) -> float:
+    """What the radio has used since its flows are as they are, without their bits."""
+    if device.ups + device.downs == 0:
+        return float(_tail_j(device, now - device.rested))
+    watts = device.up_w if device.ups > 0 else 0.0
+    if device.downs > 0:
+        watts = max(watts, device.down_w)
+    return float(watts * (now - device.changed))
+
+
 @_compiled
 def _gone(device: Any, now: float) -> bool:
     """Whether a device begins nothing any more: its time is over, or its battery is empty."""
@@ -285,11 +308,7 @@ def _gone(device: Any, now: float) -> bool:
         return True
     if device.capacity_j == np.inf:
         return False
-    if device.transfers > 0:
-        radio_j = device.transfer_w * (now - device.active)
-    else:
-        radio_j = _tail_j(device, now - device.rested)
-    if device.rest_w * now + device.used_j + radio_j < device.capacity_j:
+    if device.rest_w * now + device.used_j + _radio_j(device, now) < device.capacity_j:
         return False
     device.until_s, device.empty_s = now, now
     return True
@@ -298,7 +317,8 @@ def _gone(device: Any, now: float) -> bool:
 @_inlined
 def _called(device: Any, now: float, hears_s: float) -> float:
     """When a radio is awake that is called now, and hears of it so much later where it sleeps."""
-    if device.transfers == 0 and device.awake < now and now - device.rested > device.tail_s:
+    busy = device.ups + device.downs + device.queued
+    if busy == 0 and device.awake < now and now - device.rested > device.tail_s:
         device.awake = now + hears_s + device.promotion_s
     return float(max(now, device.awake))
 
@@ -313,26 +333,66 @@ def _send_down(world: World, events: Events, number: int, now: float) -> None:
 
 @_compiled
 def _enter(world: World, events: Events, number: int, upwards: bool, now: float) -> None:
-    """A transfer enters its cell."""
+    """A message comes to its cell.
+
+    The samples of a device have one connection, on which one message goes behind the other; a round has its
+    own. A cell is shared by connections.
+    """
     job = world.jobs[number]
     device = world.devices[job.device]
-    if device.transfers == 0:
-        if now - device.rested > device.tail_s:
-            device.used_j += device.promotion_w * device.promotion_s
-        device.used_j += _tail_j(device, now - device.rested)
-        device.active = now
-    device.transfers += 1
-    if upwards:
-        job.up_begun = now
-        place, bits = device.up, job.up_bits
-    else:
-        job.down_begun = now
-        place, bits = device.down, job.down_bits
+    place, bits = (device.up, job.up_bits) if upwards else (device.down, job.down_bits)
     cell = world.cells[place]
     if cell.kind == FIFO or cell.rate == np.inf:
-        cell.free = _finish(world.pieces, cell, max(now, cell.free), bits)
+        start = max(now, cell.free)
+        cell.free = _finish(world.pieces, cell, start, bits)
+        if start > now:
+            device.queued += 1
+            _later(world, events, start, _UP_FLOWS if upwards else _DOWN_FLOWS, number)
+        else:
+            _flow(world, number, upwards, now)
         _later(world, events, cell.free, _UPLOADED if upwards else _DOWNLOADED, number)
         return
+    if job.kind == INFERENCE:
+        if upwards:
+            if device.up_first >= 0:
+                world.jobs[device.up_last].behind = number
+                device.up_last = number
+                return
+            device.up_first = device.up_last = number
+        else:
+            if device.down_first >= 0:
+                world.jobs[device.down_last].behind = number
+                device.down_last = number
+                return
+            device.down_first = device.down_last = number
+    _join(world, events, number, upwards, now)
+
+
+@_compiled
+def _flow(world: World, number: int, upwards: bool, now: float) -> None:
+    """The bits of a job begin to flow."""
+    job = world.jobs[number]
+    device = world.devices[job.device]
+    if device.ups + device.downs == 0 and now - device.rested > device.tail_s:
+        device.used_j += device.promotion_w * device.promotion_s
+    device.used_j += _radio_j(device, now)
+    device.changed = now
+    if upwards:
+        device.ups += 1
+        job.up_begun = now
+    else:
+        device.downs += 1
+        job.down_begun = now
+
+
+@_compiled
+def _join(world: World, events: Events, number: int, upwards: bool, now: float) -> None:
+    """A transfer begins to share a cell."""
+    job = world.jobs[number]
+    device = world.devices[job.device]
+    place, bits = (device.up, job.up_bits) if upwards else (device.down, job.down_bits)
+    cell = world.cells[place]
+    _flow(world, number, upwards, now)
     if cell.size > 0:
         if cell.low == cell.high:
             flowed = cell.rate * (now - cell.seen)
@@ -362,31 +422,52 @@ def _leave(world: World, events: Events, place: int, now: float) -> None:
     cell.clock, cell.seen = world.waiting[cell.room].tag, now
     number = _pop(world.waiting, cell.room, cell.size)
     cell.size -= 1
-    if cell.size > 0:
+    job = world.jobs[number]
+    device = world.devices[job.device]
+    upwards = not np.isnan(job.up_begun) and np.isnan(job.up_done)
+    _through(world, events, number, upwards, now)
+    following = -1
+    if job.kind == INFERENCE:
+        following, job.behind = job.behind, -1
+        if upwards:
+            device.up_first = following
+        else:
+            device.down_first = following
+    if following >= 0:
+        _join(world, events, following, upwards, now)
+    elif cell.size > 0:
         _foresee(world, events, place, now)
     else:
         cell.version += 1
         cell.clock = 0.0
-    job = world.jobs[number]
-    _through(world, events, number, not np.isnan(job.up_begun) and np.isnan(job.up_done), now)
 
 
 @_inlined
 def _through(world: World, events: Events, number: int, upwards: bool, now: float) -> None:
-    """The last bit of a transfer is on its way."""
+    """The last bit of a transfer is on its way. The messages of a connection keep their order."""
     job = world.jobs[number]
     device = world.devices[job.device]
-    device.transfers -= 1
+    device.used_j += _radio_j(device, now)
+    device.changed = now
     device.rested = now
-    device.used_j += job.up_bits * device.up_j if upwards else job.down_bits * device.down_j
-    if device.transfers == 0:
-        device.used_j += device.transfer_w * (now - device.active)
     if upwards:
+        device.used_j += job.up_bits * device.up_j
+        device.ups -= 1
         job.up_done = now
-        _later(world, events, now + job.up_delay_s, _ARRIVED, number)
+        at = now + job.up_delay_s
+        if job.kind == INFERENCE:
+            at = max(at, device.up_latest)
+            device.up_latest = at
+        _later(world, events, at, _ARRIVED, number)
     else:
+        device.used_j += job.down_bits * device.down_j
+        device.downs -= 1
         job.down_done = now
-        _later(world, events, now + job.down_delay_s, _REACHED, number)
+        at = now + job.down_delay_s
+        if job.kind == INFERENCE:
+            at = max(at, device.down_latest)
+            device.down_latest = at
+        _later(world, events, at, _REACHED, number)
 
 
 @_compiled
@@ -444,11 +525,39 @@ def _reach(world: World, events: Events, number: int, now: float) -> None:
         job.due = now
         _compute(world, events, number, now)
         return
-    job.ended = now
+    if job.missed == 0:
+        _over(world, number, now)
+        _begin(world, events, job.device, now)
+
+
+@_inlined
+def _over(world: World, number: int, now: float) -> None:
+    """A sample has come to its end, and the next may begin."""
+    job = world.jobs[number]
     device = world.devices[job.device]
+    job.ended = now
     device.pending -= 1
     device.eligible = now
-    _begin(world, events, job.device, now)
+
+
+@_compiled
+def _give_up(world: World, events: Events, number: int, now: float) -> None:
+    """A device waits no longer for answers that are overdue; they come all the same, for nobody."""
+    device = world.devices[number]
+    device.patience = np.inf
+    while device.oldest < device.coming:
+        job = world.jobs[device.oldest]
+        if np.isnan(job.ended):
+            if np.isnan(job.computed):
+                break  # when it is sent, its time begins
+            if job.computed + device.deadline_s > now:
+                device.patience = job.computed + device.deadline_s
+                _later(world, events, device.patience, _PATIENCE, number)
+                break
+            job.missed = 1
+            _over(world, device.oldest, now)
+        device.oldest += 1
+    _begin(world, events, number, now)
 
 
 @_compiled
@@ -479,13 +588,20 @@ def _end_round(world: World, events: Events, now: float) -> None:
 def _compute_done(world: World, events: Events, number: int, now: float) -> None:
     """A job goes up as soon as the radio is awake, and the processor is free for the next."""
     job = world.jobs[number]
+    device = world.devices[job.device]
     job.computed = now
-    world.devices[job.device].used_j += world.devices[job.device].compute_w * job.compute_s
-    awake = _called(world.devices[job.device], now, 0.0)
-    if awake > now:
-        _later(world, events, awake, _UPLINK, number)
+    device.used_j += device.compute_w * job.compute_s
+    if job.silent:
+        _over(world, number, now)
     else:
-        _enter(world, events, number, True, now)
+        if job.kind == INFERENCE and device.patience == np.inf and device.deadline_s < np.inf:
+            device.patience = now + device.deadline_s
+            _later(world, events, device.patience, _PATIENCE, job.device)
+        awake = _called(device, now, 0.0)
+        if awake > now:
+            _later(world, events, awake, _UPLINK, number)
+        else:
+            _enter(world, events, number, True, now)
     _begin(world, events, job.device, now)
 
 
@@ -500,6 +616,9 @@ def _handle(world: World, events: Events, now: float, kind: int, subject: int) -
         _compute_done(world, events, subject, now)
     elif kind in (_UPLINK, _DOWNLINK):
         _enter(world, events, subject, kind == _UPLINK, now)
+    elif kind in (_UP_FLOWS, _DOWN_FLOWS):
+        world.devices[world.jobs[subject].device].queued -= 1
+        _flow(world, subject, kind == _UP_FLOWS, now)
     elif kind == _CELL:
         place = subject % len(world.cells)
         if subject // len(world.cells) == world.cells[place].version:
@@ -512,6 +631,8 @@ def _handle(world: World, events: Events, now: float, kind: int, subject: int) -
         _serve(world, events, now)
     elif kind == _DONE:
         _answer(world, events, subject, now)
+    elif kind == _PATIENCE:
+        _give_up(world, events, subject, now)
     elif kind == _REACHED:
         _reach(world, events, subject, now)
     elif kind == _ROUND:

@@ -65,8 +65,9 @@ def transfers(
     """What messages cost in one direction of a link.
 
     A packet that is lost is sent again at once, so that n packets take n / (1 - loss) transmissions in the
-    mean. A message is there with its last packet: of n whose delays are uniform and that keep their order,
-    with the slowest.
+    mean. A message is there with the last of its packets, whose delays are uniform. One that leaves k packets
+    ahead of the last is that much ahead of it, at the mean rate of the link, and makes the message later only
+    if it is slower by more; what others send between them is left out.
 
     Args:
         spec: the link.
@@ -83,9 +84,31 @@ def transfers(
         bits += again * np.divide(bits, packets, out=np.zeros_like(bits), where=packets > 0)
     delay = np.full(size.shape, direction.delay_s)
     if direction.jitter_s:
-        slowest = generator.random(size.shape) ** (1 / np.maximum(packets, 1))
-        delay += direction.jitter_s * (2 * slowest - 1)
+        spacing_s = 8 * (spec.segment + spec.header) / direction.mean_bps
+        delay += _slowest(direction.jitter_s, spacing_s, np.maximum(packets, 1), generator)
     return Transfers(bits, delay, wire)
+
+
+def _slowest(
+    jitter_s: float, spacing_s: float, packets: NDArray[np.int64], generator: np.random.Generator
+) -> Floats:
+    """By how much more than the delay the last packet is late: the largest of ``u_k - k * spacing_s``.
+
+    Args:
+        jitter_s: the u_k are uniform from minus to plus this.
+        spacing_s: from one packet's leaving to the next one's.
+        packets: how many k there are, of each message.
+        generator: draws them.
+    """
+    latest = np.full(packets.shape, -jitter_s)
+    for ahead in range(int(packets.max(initial=0))):
+        head_start = ahead * spacing_s
+        if head_start >= 2 * jitter_s:
+            break  # even the slowest is there ahead of the quickest of the last
+        has = packets > ahead
+        found = jitter_s * (2 * generator.random(int(has.sum())) - 1) - head_start
+        latest[has] = np.maximum(latest[has], found)
+    return latest
 
 
 def _cell(spec: LinkSpec, direction: Direction) -> Cell:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from fedsim.errors import SimulationError
 from fedsim.measure.ledger import SCHEMA
@@ -53,16 +53,15 @@ def records(
     clients: Sequence[str],
     rate: float | None = None,
     joules: Sequence[DeviceJoules | None] | None = None,
-    deadline_s: ArrayLike = np.inf,
     local: bool = False,
 ) -> pa.Table:
     """The samples that were begun, as a table of :data:`fedsim.measure.ledger.SCHEMA`.
 
-    Stages are cut as a device cuts them: ``send`` is the way there and back, the radio's waking included.
-    A sample without an answer within ``deadline_s`` has failed; what it cost stays. Times count from the
-    beginning of the simulation, and everything is ``modelled``. The joules of ``send`` are those of its bits
-    alone: waking and tail are no single sample's (:func:`device_records`). The joules of ``total`` are those
-    of the other stages together.
+    Stages are cut as a device cuts them: ``send`` is the way there and back, the radio's waking included; of
+    a sample whose answer did not come in time, until then. Such a sample has failed; what it cost stays.
+    Times count from the beginning of the simulation, and everything is ``modelled``. The joules of ``send``
+    are those of its bits alone: waking and tail are no single sample's (:func:`device_records`). The joules
+    of ``total`` are those of the other stages together.
 
     Args:
         outcome: of the simulation; rounds in it are left out.
@@ -72,7 +71,6 @@ def records(
         clients: names of the devices.
         rate: rate parameter of the method, where it has one.
         joules: of each device, where they are asked for; None for one of which they are not known.
-        deadline_s: of the samples of each device, [devices]; or one for all.
         local: whether the whole network ran on the device, so that nothing was sent.
 
     Raises:
@@ -82,18 +80,18 @@ def records(
     _check(len(jobs), samples, clients, len(outcome.devices))
     begun = ~np.isnan(jobs["ended"])
     took = jobs["ended"] - jobs["started"]
-    deadline = np.broadcast_to(np.asarray(deadline_s, np.float64), len(clients))[jobs["device"]]
     failed = np.full(len(jobs), "", object) if samples.failed is None else samples.failed
-    late = ~(took <= deadline) & (not local)
+    late, sent = jobs["missed"] > 0, jobs["silent"] == 0
     answered = ~late & (failed == "")
     served, worked = jobs["done"] - jobs["served"], jobs["compute_s"]
     there, back = jobs["arrived"] - jobs["computed"], jobs["ended"] - jobs["done"]
+    sending = np.where(late, jobs["ended"] - jobs["computed"], there + back)
     used = _joules(outcome, joules, worked, samples.head_s)
     at_server, decode_s = jobs["served"], samples.decode_share * served
     stages: dict[str, tuple[Floats, Floats, Floats | None]] = {
         "head": (jobs["started"], samples.head_s, used["head"]),
         "encode": (jobs["started"] + samples.head_s, worked - samples.head_s, used["encode"]),
-        "send": (jobs["computed"], there + back, used["send"]),
+        "send": (jobs["computed"], sending, used["send"]),
         "queue": (jobs["arrived"], jobs["served"] - jobs["arrived"], None),
         "decode": (at_server, decode_s, None),
         "tail": (at_server + decode_s, served - decode_s, None),
@@ -104,7 +102,11 @@ def records(
     names = np.asarray(clients, dtype=object)[jobs["device"]]
     tables = []
     for stage, (start, duration, energy) in stages.items():
-        kept = begun & answered if stage in ("queue", "decode", "tail") else begun
+        kept = begun
+        if stage in ("queue", "decode", "tail"):
+            kept = begun & answered
+        elif stage == "send":
+            kept = begun & sent
         columns: dict[str, Any] = {
             "client": names,
             "start_s": start,
@@ -122,7 +124,7 @@ def records(
                 if values is not None:
                     unknown = (values < 0) | (~answered & (name == "prediction"))
                     columns[name] = _Known(values, ~unknown)
-            columns["detail"] = _details(failed, late, deadline)
+            columns["detail"] = _details(failed, late, outcome.deadline_s[jobs["device"]])
         constants = {"run": run, "method": method, "stage": stage, "provenance": "modelled", "rate": rate}
         tables.append(_table(columns, constants, np.flatnonzero(kept)))
     return pa.concat_tables(tables)
@@ -139,9 +141,10 @@ def device_records(
 ) -> pa.Table:
     """What devices spent that is no single sample's, as a table of :data:`fedsim.measure.ledger.SCHEMA`.
 
-    For each device whose energy is known, from the beginning of the run to the end of its time: ``base``, at
-    rest; ``promotion``, its radio's waking; ``radio-tail``; ``radio-idle``, its radio asleep. Promotion and
-    tail are above the sleep. Besides ``battery-empty``, when that was.
+    For each device whose energy is asked for, from the beginning of the run to the end of its time: ``base``,
+    at rest; ``promotion``, its radio's waking; ``radio-tail``; ``radio-idle``, its radio asleep. Promotion
+    and tail are above the sleep. The joules of what is not known of it are null. Besides ``battery-empty``,
+    when that was.
 
     Args:
         outcome: of the simulation.
@@ -155,13 +158,13 @@ def device_records(
     for name, used, empty in zip(clients, joules, outcome.empty_s, strict=True):
         if used is not None:
             spent = {
-                "base": used.base_j,
-                "promotion": used.promotion_j,
-                "radio-tail": used.tail_j,
-                "radio-idle": used.idle_j,
+                "base": used.base_j if used.powered else np.nan,
+                "promotion": used.promotion_j if used.heard else np.nan,
+                "radio-tail": used.tail_j if used.heard else np.nan,
+                "radio-idle": used.idle_j if used.heard else np.nan,
             }
             for stage, value in spent.items():
-                lines.setdefault(stage, []).append((name, 0.0, used.radio.until, max(value, 0.0)))
+                lines.setdefault(stage, []).append((name, 0.0, used.radio.until, np.maximum(value, 0.0)))
         if not np.isnan(empty):
             lines.setdefault("battery-empty", []).append((name, float(empty), 0.0, None))
     tables = [SCHEMA.empty_table()]
@@ -200,7 +203,10 @@ def _joules(
     for device, used in enumerate(joules):
         if used is not None:
             places = outcome.places_of(device)
-            computed[places], sent[places] = used.compute_j, used.bits_j
+            if used.powered:
+                computed[places] = used.compute_j
+            if used.heard:
+                sent[places] = used.bits_j
     computed, sent = computed[mine], sent[mine]
     head = computed * np.divide(head_s, worked, out=np.ones_like(worked), where=worked > 0)
     return {"head": head, "encode": computed - head, "send": sent, "total": computed + sent}

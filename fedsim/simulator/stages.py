@@ -30,7 +30,7 @@ from fedsim.errors import EngineError
 from fedsim.hardware.compute import Layer, Scaled, Serving
 from fedsim.hardware.macs import count_layers
 from fedsim.hardware.models import roofline_of, serving_of, stages_of
-from fedsim.hardware.presets import Device
+from fedsim.hardware.presets import Device, Measured, Split
 
 __all__ = [
     "DeviceTimes",
@@ -86,6 +86,7 @@ class HostTimes:
 
     Args:
         name: of the model.
+        model: its id.
         head_s: median of one sample.
         encode_s: likewise; None of a model that runs whole on the device.
         server: None of the same.
@@ -94,6 +95,7 @@ class HostTimes:
     """
 
     name: str
+    model: str
     head_s: float
     encode_s: float | None
     server: ServerTimes | None
@@ -159,14 +161,15 @@ def measure_here(
     _, head = count_layers(lambda: device.features(chosen[0]))
     head_s = _median(seconds for _, seconds in heads)
     if server is None or device.local:
-        return HostTimes(device.spec.name, head_s, None, None, head, ())
+        return HostTimes(device.spec.name, device.model_id, head_s, None, None, head, ())
     for one in features[:_WARM_UP]:
         device.encode(one, level)
     coded = [_timed(lambda one=one: device.encode(one, level)) for one in features]  # type: ignore[misc]
     payloads = [payload for made, _ in coded for payload in made]
     _, tail = count_layers(lambda: server.predict(server.decode(payloads[:1])))
     encode_s = _median(seconds for _, seconds in coded)
-    return HostTimes(device.spec.name, head_s, encode_s, _served(server, payloads, batch), head, tail)
+    served = _served(server, payloads, batch)
+    return HostTimes(device.spec.name, device.model_id, head_s, encode_s, served, head, tail)
 
 
 def device_times(device: Device | None, here: HostTimes) -> DeviceTimes:
@@ -180,11 +183,12 @@ def device_times(device: Device | None, here: HostTimes) -> DeviceTimes:
     if here.encode_s is not None and here.name in device.splits:
         table = stages_of(device, here.name)
         head_s = table.seconds("head")
-        how = f"measured on {device.name}"
+        how = _measured_on(device, device.splits[here.name], here)
         return DeviceTimes(head_s, table.seconds("encode"), (head_s, head_s), how)
     if here.encode_s is None and here.name in device.networks:
         head_s = device.networks[here.name].time.si
-        return DeviceTimes(head_s, None, (head_s, head_s), f"measured on {device.name}")
+        how = _measured_on(device, device.networks[here.name], here)
+        return DeviceTimes(head_s, None, (head_s, head_s), how)
     roofline = roofline_of(device)
     head_s, around = roofline.seconds(here.head), roofline.seconds_range(here.head)
     if not here.head:  # what sends images has none
@@ -194,6 +198,12 @@ def device_times(device: Device | None, here: HostTimes) -> DeviceTimes:
     scale = _scale(device, here)
     how = f"roofline of {device.name}; encoder {scale.factor:.3g} times as long as on this host"
     return DeviceTimes(head_s, scale.seconds(here.encode_s), around, how)
+
+
+def _measured_on(device: Device, measured: Split | Measured, here: HostTimes) -> str:
+    other = measured.model is not None and measured.model != here.model
+    said = f"; there {here.name!r} was the model {measured.model}, and here it is {here.model}"
+    return f"measured on {device.name}{said * other}"
 
 
 def server_times(device: Device | None, here: HostTimes) -> ServerTimes:

@@ -15,6 +15,7 @@ from fedsim.simulator.availability import present
 __all__ = ["Calls", "calls", "frame_bytes", "rows_of"]
 
 _MOST = 5_000_000  # inferences of one method
+_AT_ONCE = 1024  # pauses that are drawn
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +42,7 @@ def calls(
     samples: int,
     seed: int,
     duration_s: float | None = None,
-    shortest_s: Sequence[float] = (),
+    shortest_s: Sequence[tuple[float, float]] = (),
 ) -> list[Calls]:
     """The devices of a fleet, group by group.
 
@@ -54,8 +55,8 @@ def calls(
         samples: of the data.
         seed: each device draws its own from it, as one in wall time does.
         duration_s: how long the fleet works; None until it has been through the data once.
-        shortest_s: by group, what a sample takes at least, by which devices that wait for their answers do
-            not need more samples than there is time for.
+        shortest_s: by group, what a sample takes at least, and what of that no other sample of the device can
+            use: devices that wait for their answers do not need more samples than there is time for.
 
     Raises:
         SimulationError: more than five million samples, or fewer arrivals than a device has samples.
@@ -72,11 +73,10 @@ def calls(
             if len(at_s) < most:
                 message = f"device-{number}: {len(at_s)} samples are due of the {most} that it has"
                 raise SimulationError(f"{message}; give the run a duration_s")
+        elif group.arrivals.paused:
+            at_s = _pauses(group, generator, duration_s, *shortest_s[place])
         else:
-            most = None
-            if group.arrivals.paused:
-                most = min(_MOST + 1, int(duration_s / max(shortest_s[place], 1e-9)) + 2)
-            at_s = group.arrivals.times(generator, duration_s, most)
+            at_s = group.arrivals.times(generator, duration_s)
         total += len(at_s)
         if total > _MOST:
             message = f"a method has more than {_MOST:,} inferences"
@@ -89,6 +89,27 @@ def calls(
             numbers, at_s = numbers[there], at_s[there]
         found.append(Calls(f"device-{number}", place, numbers, at_s, group.arrivals.paused))
     return found
+
+
+def _pauses(
+    group: GroupPlan, generator: np.random.Generator, duration_s: float, shortest_s: float, alone_s: float
+) -> NDArray[np.float64]:
+    """As many as a device may need: one more for each sample that may be without an answer at the end.
+
+    Each of ``in_flight`` places is taken for a pause and a sample, again and again, and one sample has what
+    no other can use meanwhile.
+    """
+    most = min(duration_s / max(alone_s, 1e-9), _MOST) + group.in_flight + 1
+    found, count, taken_s = [], 0, 0.0
+    while count < most and taken_s <= group.in_flight * duration_s:
+        part = group.arrivals.times(generator, duration_s, min(int(most), max(count, _AT_ONCE)))
+        found.append(part)
+        count += len(part)
+        taken_s += float(part.sum()) + shortest_s * len(part)
+    pauses = np.concatenate(found)
+    taken = np.cumsum(pauses + shortest_s)
+    needed = int(np.searchsorted(taken, group.in_flight * duration_s)) + group.in_flight + 1
+    return pauses[: min(needed, int(most))]
 
 
 def rows_of(numbers: NDArray[np.int64], samples: int, seed: int) -> NDArray[np.int64]:

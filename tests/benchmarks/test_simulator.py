@@ -25,7 +25,7 @@ def fleet(count, samples):
     gaps = generator.exponential(bits * count / (0.9 * rate), (count, samples))
     sizes = {"up_bits": bits, "down_bits": 400.0, "compute_s": 1e-3, "up_delay_s": 0.025}
     works = [Work(np.cumsum(row), **sizes) for row in gaps]
-    return [Device(work, 0, 1, in_flight=4, radio=radio) for work in works]
+    return [Device(work, 0, 1, in_flight=4, deadline_s=10.0, radio=radio) for work in works]
 
 server = Server(workers=4, batch=8, wait_s=1e-3, fixed_s=1e-5, each_s=1e-5)
 began = time.perf_counter()

@@ -83,6 +83,7 @@ def carried(
     *,
     server_s: float = 0.0,
     in_flight: int = 1,
+    deadline_s: float = np.inf,
 ) -> Carried:
     """Carry the payloads of one device over a link that it has to itself.
 
@@ -98,6 +99,7 @@ def carried(
         generator: the device's own; BLE draws the waits for connection events.
         server_s: from the arrival of a payload until its answer goes down.
         in_flight: most samples without an answer.
+        deadline_s: that the device waits for one, from when a sample is computed.
 
     Raises:
         SimulationError: arrays that do not fit together, a number out of bounds, or an answer that the radio
@@ -118,7 +120,7 @@ def carried(
     compute_s = np.broadcast_to(np.asarray(work.compute_s, np.float64), at_s.shape)
     answered_s = sent.up_s + server_s + sent.down_s
     held_s = np.maximum(sent.held_s, answered_s) if sent.answer_first else sent.held_s
-    waited = waits(at_s, work.paused, compute_s, held_s, answered_s, in_flight)
+    waited = waits(at_s, work.paused, compute_s, held_s, answered_s, in_flight, deadline_s)
     return Carried(
         up_delay_s=waited + sent.up_s,
         down_delay_s=sent.down_s,

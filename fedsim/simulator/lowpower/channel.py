@@ -15,7 +15,13 @@ Floats = NDArray[np.float64]
 
 @njit(cache=True, error_model="numpy")
 def waits(
-    at_s: Floats, paused: bool, compute_s: Floats, held_s: Floats, answered_s: Floats, in_flight: int
+    at_s: Floats,
+    paused: bool,
+    compute_s: Floats,
+    held_s: Floats,
+    answered_s: Floats,
+    in_flight: int,
+    deadline_s: float,
 ) -> Floats:
     """Seconds that each payload waits, ready, for the channel; arrays [samples], in order.
 
@@ -30,11 +36,12 @@ def waits(
         held_s: from when a payload begins until the next may.
         answered_s: from when it begins until its answer is there.
         in_flight: most samples without an answer.
+        deadline_s: from when a sample is ready until nobody waits for its answer any more.
     """
     waited = np.empty(len(at_s))
     # The latest answers, as many as there may be samples without one: the first of them lets one more begin.
     answers = [-np.inf for _ in range(in_flight)]
-    busy, free = 0.0, -np.inf
+    busy, free, answered = 0.0, -np.inf, -np.inf
     for sample in range(len(at_s)):
         start = max(busy, answers[0])
         if paused:
@@ -52,5 +59,6 @@ def waits(
         begin = max(ready, free)
         waited[sample] = begin - ready
         busy, free = ready, begin + held_s[sample]
-        heapq.heapreplace(answers, begin + answered_s[sample])
+        answered = max(answered, begin + answered_s[sample])  # they keep their order
+        heapq.heapreplace(answers, min(answered, ready + deadline_s))
     return waited

@@ -115,12 +115,12 @@ def test_each_device_and_radio_and_link_makes_its_models() -> None:
 def test_the_phone_is_taken_off_the_power_of_its_radio() -> None:
     radio = find_radio("4g-2021")
     assert radio_of(radio).active_w == pytest.approx(0.4416)
-    assert radio_of(radio, receiving=True).active_w == pytest.approx(0.3966)
+    assert radio_of(radio).receiving_w == pytest.approx(0.3966)
     assert radio_of(radio).tail == (pytest.approx((10.2, 0.178)),)
     assert radio_of(radio).idle_drx_s == 1.28
     lte = radio_of(find_radio("lte-2012"))
     assert (lte.active_w, lte.up_w_per_bps) == pytest.approx((1.28804, 438.39e-9))
-    assert lte == radio_of(find_radio("lte-2012"), receiving=True)
+    assert lte.receiving_w == lte.active_w
 
 
 @pytest.mark.parametrize(

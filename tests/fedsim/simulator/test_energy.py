@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from fedsim.hardware.battery import Battery
 from fedsim.hardware.power import DevicePower
 from fedsim.hardware.radio import RadioModel
-from fedsim.simulator.energy import energy_of
+from fedsim.simulator.energy import emptied, energy_of
 from fedsim.simulator.fleet import ALWAYS_ON, Cell, Device, Server, Work, simulate
 
 POWER = DevicePower(2.8, 6.4)
@@ -83,6 +83,22 @@ def test_parts_are_the_whole(seed, in_flight):
         assert found.radio.promotion_s.sum() == pytest.approx(promoted * 0.26, rel=1e-9)
 
 
+def test_receiving_has_a_power_of_its_own():
+    radio = replace(RADIO, active_down_w=0.8)
+    apart = energy_of(simulated(fleet([1.0], radio)), 0, 20.0)
+    both = energy_of(simulated(fleet([1.0])), 0, 20.0)
+    assert both.down_j - apart.down_j == pytest.approx([0.5 * 0.2])
+    assert both.up_j == pytest.approx(apart.up_j)
+
+
+def test_who_waits_for_its_turn_is_not_active():
+    """Ten that send a second each, one behind the other: each pays for its own second."""
+    devices = [fleet([0.0], up_bits=1e6, down_bits=0.0, compute_s=0.0) for _ in range(10)]
+    found = simulate([Cell(1e6, "fifo"), Cell()], Server(), devices)
+    spent = [energy_of(found, number).bits_j.sum() for number in range(10)]
+    assert spent == pytest.approx([(1.3 - 0.01) * 1.0 + 0.4] * 10)
+
+
 def test_what_never_happened_costs_nothing():
     late = fleet([0.0, 100.0])
     gone = replace(late, until_s=50.0)
@@ -130,3 +146,37 @@ def test_the_battery_is_charged_what_the_energy_model_says(seed, in_flight):
     empty = simulated(on_battery(device, used * 0.999), each_s=0.3)
     assert not np.isnan(enough.at("started")[last])
     assert np.isnan(empty.at("started")[last])
+
+
+def test_a_battery_is_empty_when_it_is():
+    """10 J at 1 W: nobody begins anything when they are gone."""
+    device = replace(fleet([0.0], ALWAYS_ON, compute_s=0.0), power=DevicePower(1.0, 4.0))
+    (found,) = emptied(simulated(on_battery(device, 10.0)), 3600.0).empty_s
+    assert found == pytest.approx(10.0)
+    assert np.isnan(emptied(simulated(on_battery(device, 10.0)), 9.0).empty_s).all()
+    work = replace(device, work=replace(device.work, at_s=np.array([0.0, 3600.0]), compute_s=1.0))
+    (found,) = emptied(simulated(on_battery(work, 10.0)), 7200.0).empty_s
+    assert found == pytest.approx(10.0 - 3.0)  # not when it wakes for the second sample
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 3), st.floats(0.05, 1.2))
+def test_until_a_battery_is_empty_its_charge_is_used(seed, in_flight, share):
+    """What the energy model says of the time until then is the charge."""
+    generator = np.random.default_rng(seed)
+    at = np.sort(generator.random(12)) * 100
+    device = replace(
+        fleet(at, replace(RADIO, active_down_w=0.8), paged=generator.random(12)), in_flight=in_flight
+    )
+    whole = energy_of(simulated(device), 0, 150.0).total_j
+    outcome = simulated(on_battery(device, share * whole))
+    (found,) = emptied(outcome, 150.0).empty_s
+    if np.isnan(found):
+        assert energy_of(outcome, 0, 150.0).total_j < share * whole
+        return
+    jobs = outcome.jobs_of(0)
+    for begin, end in (("started", "computed"), ("up_begun", "up_done"), ("down_begun", "down_done")):
+        assume(not ((jobs[begin] < found + 0.3) & (jobs[end] > found)).any())  # 0.3: a promotion
+    over = jobs["ended"] <= found
+    kept = replace(outcome, jobs=jobs[over])
+    assert energy_of(kept, 0, float(found)).total_j == pytest.approx(share * whole, rel=1e-6)

@@ -5,6 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edge.link.pacing import Flow, Pacer
+from edge.link.spec import Direction, LinkSpec
 from edge.link.trace import Trace
 from fedsim.errors import SimulationError
 from fedsim.hardware.radio import RadioModel
@@ -127,16 +129,10 @@ def test_m_d_1_queue():
 
 
 def test_m_g_1_processor_sharing():
-    """Mean time s / (1 - rho), whatever the sizes' distribution."""
+    """Mean time s / (1 - rho), whatever the sizes' distribution: each transfer on a connection of its own."""
     generator = np.random.default_rng(1)
-    fleet = [
-        device(
-            np.cumsum(generator.exponential(10.0, 4000)),
-            up_bits=generator.choice([0.02e6, 0.26e6], 4000),
-            in_flight=1000,
-        )
-        for _ in range(50)
-    ]
+    arrivals = np.cumsum(generator.exponential(0.2, 100_000))
+    fleet = [device([at], up_bits=generator.choice([0.02e6, 0.26e6])) for at in arrivals]
     found = simulate([Cell(1e6), NOTHING], Server(workers=1000), fleet)
     took = found.took("up_begun", "up_done")
     parts = [part.mean() for part in np.array_split(took[np.argsort(found.at("up_begun"))], 50)]
@@ -181,6 +177,112 @@ def test_a_closed_loop_pauses_behind_each_answer():
     found = simulate([NOTHING, NOTHING], Server(each_s=2.0), [one])
     assert found.at("started") == pytest.approx([0.5, 3.75, 6.75])
     assert found.at("due") == pytest.approx([0.5, 3.75, 6.75])
+
+
+def paced(messages, rate, sharing):
+    """When the relay's own arithmetic has the last bytes of each message; of (device, time, bytes)."""
+    spec = LinkSpec(Direction(rate), sharing=sharing)
+    pacer, flows = Pacer(spec.up, spec, 0.0, 0), {}
+    starts: dict[int, list[tuple[int, int]]] = {}
+    for number, (who, at, size) in enumerate(messages):
+        flow = flows.setdefault(who, Flow(who))
+        pacer.put(flow, bytes(size), at)
+        starts.setdefault(who, []).append((number, size))
+    ends, left = {}, {who: [list(pair) for pair in pairs] for who, pairs in starts.items()}
+    while (due := pacer.due()) is not None:
+        for flow, data in pacer.arrived(due):
+            there = len(data)
+            while there:
+                first = left[flow.key][0]
+                taken = min(there, first[1])
+                first[1] -= taken
+                there -= taken
+                if first[1] == 0:
+                    ends[left[flow.key].pop(0)[0]] = due
+    return [ends[number] for number in range(len(messages))], spec
+
+
+@pytest.mark.parametrize("sharing", ["processor", "fifo"])
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(1, 60)), min_size=1, max_size=12))
+def test_messages_of_a_device_go_one_behind_the_other_as_on_the_relay(sharing, messages):
+    """To the packet's grain: a round of packets, one of each connection, may be begun ahead or behind."""
+    rate, packets = 1e6, [count for _, count in messages]
+    listed = [(who, 0.01 * place, 1448 * count) for place, (who, count) in enumerate(messages)]
+    expected, spec = paced(listed, rate, sharing)
+    mine = {who: [place for place, one in enumerate(listed) if one[0] == who] for who in range(4)}
+    fleet = [
+        device(
+            [listed[place][1] for place in places],
+            up_bits=each(*[8 * spec.wire_bytes(1448 * packets[place]) for place in places]),
+            in_flight=12,
+        )
+        for places in mine.values()
+    ]
+    found = simulate([Cell(rate, sharing), NOTHING], Server(workers=12), fleet)
+    packet_s = 8 * spec.wire_bytes(1448) / rate
+    for number, places in enumerate(mine.values()):
+        ends = found.at("up_done")[found.device == number]
+        assert ends == pytest.approx([expected[place] for place in places], abs=8.1 * packet_s)
+
+
+def test_a_device_has_one_part_of_a_cell_however_many_samples_it_sends():
+    many = device([0.0] * 4, up_bits=1e6, in_flight=4)
+    one = device([0.0], up_bits=1e6)
+    found = simulate([Cell(1e6), NOTHING], Server(), [many, one])
+    assert found.at("up_done") == pytest.approx([2.0, 3.0, 4.0, 5.0, 2.0])
+    assert found.at("up_begun") == pytest.approx([0.0, 2.0, 3.0, 4.0, 0.0])
+    slotted = simulate([Cell(1e6, "slotted"), NOTHING], Server(), [many])
+    assert slotted.at("up_done") == pytest.approx([1.0, 2.0, 3.0, 4.0])  # nobody to collide with
+
+
+def test_answers_keep_their_order():
+    one = device([0.0, 0.1], up_delay_s=each(1.0, 0.1), down_delay_s=0.1, in_flight=2)
+    found = simulate([NOTHING, NOTHING], Server(workers=2), [one])
+    assert found.at("arrived") == pytest.approx([1.0, 1.0])
+    assert found.at("ended") == pytest.approx([1.1, 1.1])
+
+
+def test_an_answer_that_is_overdue_is_not_waited_for():
+    """2 s there and back, and half a second of patience from when a sample is computed."""
+    one = device([0.0] * 3, paused=True, compute_s=0.1, up_delay_s=1.0, down_delay_s=1.0, deadline_s=0.5)
+    found = simulate([NOTHING, NOTHING], Server(), [one])
+    assert found.at("started") == pytest.approx([0.0, 0.6, 1.2])
+    assert found.at("ended") == pytest.approx([0.6, 1.2, 1.8])
+    assert found.jobs["missed"].tolist() == [1, 1, 1]
+    assert found.at("down_done") == pytest.approx([1.1, 1.7, 2.3])  # they come all the same
+    patient = simulate([NOTHING, NOTHING], Server(), [device([0.0], compute_s=9.0, deadline_s=0.5)])
+    assert patient.jobs["missed"].tolist() == [0]  # its own time counts for nothing
+
+
+def test_of_several_the_oldest_is_given_up_first():
+    times_down = each(1.0, 5.0, 0.2, 5.0)
+    one = device([0.0, 0.1, 0.2, 0.3], down_delay_s=times_down, in_flight=4, deadline_s=3.0)
+    found = simulate([NOTHING, NOTHING], Server(workers=4), [one])
+    assert found.jobs["missed"].tolist() == [0, 1, 1, 1]  # the third answer comes behind the second
+    assert found.at("ended") == pytest.approx([1.0, 3.1, 3.2, 3.3])
+
+
+def test_of_what_sends_nothing_nothing_is_heard():
+    one = device([0.0, 0.0], compute_s=0.5, up_bits=1e6, sent=np.array([False, True]))
+    found = simulate([Cell(1e6), NOTHING], Server(), [one])
+    assert found.at("ended") == pytest.approx([0.5, 2.0])
+    assert np.isnan(found.at("arrived")).tolist() == [True, False]
+
+
+def test_what_waits_for_its_turn_does_not_flow():
+    found = simulate([Cell(1e6, "fifo"), NOTHING], Server(), [device([0.0], up_bits=1e6) for _ in range(3)])
+    assert found.at("up_begun") == pytest.approx([0.0, 1.0, 2.0])
+    assert found.took("up_begun", "up_done") == pytest.approx([1.0] * 3)
+
+
+def test_a_trace_that_ends_in_an_outage_is_left():
+    """Where rounding says whether the last bit flows ahead of the outage or behind it."""
+    trace = Trace([0, 0.003, 0.007, 0.011], [0, 0, 12.032e6, 0], duration_s=0.014)
+    one = device([21229.49], up_bits=16507904.0)
+    for sharing in ("processor", "fifo"):
+        found = simulate([Cell(trace, sharing), NOTHING], Server(), [one])
+        assert found.at("up_done")[0] == pytest.approx(trace.finish(21229.49, 16507904.0), abs=0.0101)
 
 
 def test_who_has_gone_begins_nothing():
@@ -275,6 +377,7 @@ def test_everything_ends_in_order_and_nothing_is_lost(seed, sharing, in_flight):
             r"up_bits has the shape \[2\]; allowed are a number",
         ),
         ([NOTHING] * 2, [device([1.0], in_flight=0)], "device 0: in_flight is 0, allowed is 1 and more"),
+        ([NOTHING] * 2, [device([1.0], deadline_s=0.0)], "device 0: deadline_s is 0.0, allowed is a number"),
         ([NOTHING] * 2, [device([1.0], until_s=np.nan)], "device 0: until_s is nan, allowed is 0 and more"),
         ([NOTHING] * 2, [device([1.0], radio=FOUR_PHASES)], "its radio's tail has 4 phases, allowed are 3"),
     ],

@@ -23,7 +23,13 @@ from fedsim.simulator.stages import HostTimes, ServerTimes
 
 SAMPLES = 12
 HERE = HostTimes(
-    "one", 0.002, 0.003, ServerTimes(Serving(0.004, 0.001), 0.4), [Layer(10**6, 0)], [Layer(4 * 10**6, 0)]
+    "one",
+    "0" * 16,
+    0.002,
+    0.003,
+    ServerTimes(Serving(0.004, 0.001), 0.4),
+    [Layer(10**6, 0)],
+    [Layer(4 * 10**6, 0)],
 )
 MATERIAL = Material(
     rate=0.25,
@@ -221,3 +227,64 @@ def test_lora_says_that_a_payload_does_not_fit():
     frames = radio.frame_count(MATERIAL.frame_bytes)
     carried = [row["wire_bytes"] for row in stage(found, "send")]
     assert carried == (MATERIAL.frame_bytes + frames * radio.header_bytes).tolist()
+
+
+def test_what_is_not_known_of_energy_is_not_told():
+    pi = find_device("raspberry-pi-4")
+    dark = told(plan(GroupPlan(1, 1, 10.0, CLOSED, pi.model_copy(update={"power": None}), "link", RADIO)))
+    assert "the powers of raspberry-pi-4 are not known: its joules are unavailable" in dark.notes
+    assert all(row["joules"] is None for name in ("head", "total", "base") for row in stage(dark, name))
+    deaf = told(plan(GroupPlan(1, 1, 10.0, CLOSED, pi, "link")))
+    assert "the radio of group 0 is not known: its joules are unavailable" in deaf.notes
+    assert all(row["joules"] is None for name in ("send", "total", "radio-tail") for row in stage(deaf, name))
+    assert all(row["joules"] > 0 for name in ("head", "base") for row in stage(deaf, name))
+
+
+@pytest.mark.parametrize("in_flight", [1, 4])
+@pytest.mark.parametrize("pause_s", [0.0, 3.0])
+def test_a_closed_loop_lasts_as_long_as_it_is_asked_to(in_flight, pause_s):
+    """Half a second each way: a sample takes little more than one."""
+    link = LinkSpec(Direction(delay_s=0.5), Direction(delay_s=0.5))
+    group = GroupPlan(1, in_flight, 10.0, ClosedLoop(pause_s), cell="link")
+    found = told(plan(group, duration_s=600.0, cells={"link": link}))
+    totals = stage(found, "total")
+    assert max(row["start_s"] for row in totals) > 600 - 1.02 - pause_s
+    assert max(row["start_s"] for row in totals) < 600
+    slowest = 1.02 + pause_s
+    assert len(totals) >= in_flight * 600 / slowest - in_flight if pause_s == 0 else len(totals) >= 145
+    assert not found.notes  # nothing was due
+
+
+def test_long_pauses_are_not_many_samples():
+    groups = GroupPlan(20, 1, 10.0, ClosedLoop(600.0, random=True))
+    totals = stage(told(plan(groups, duration_s=86400.0)), "total")
+    assert len(totals) == pytest.approx(20 * 144, rel=0.1)
+
+
+def test_lora_paces_a_closed_loop_for_a_day():
+    radio = lora_of(find_radio("lora"), 9)
+    group = GroupPlan(10, 1, 1e5, CLOSED, cell="link", radio=radio)
+    found = told(plan(group, cells={"link": LinkSpec()}, duration_s=86400.0))
+    each = len(stage(found, "total")) / 10
+    assert each == pytest.approx(86400 / float(radio.period(1010)), rel=0.05, abs=2)
+
+
+def test_without_a_duration_the_last_tail_counts():
+    pi = find_device("raspberry-pi-4")
+    found = told(plan(GroupPlan(2, 1, 10.0, CLOSED, pi, "link", RADIO)))
+    assert [row["joules"] for row in stage(found, "radio-tail")] == pytest.approx([10 * 0.99] * 2, rel=0.1)
+
+
+def test_a_battery_without_samples_runs_empty_too():
+    pi = find_device("raspberry-pi-4")
+    group = GroupPlan(1, 1, 10.0, Periodic(3600.0, 0.0), pi, "link", RADIO, battery_j=3600.0)
+    found = told(plan(group, duration_s=3500.0))
+    (empty,) = stage(found, "battery-empty")
+    rest_w = pi.power.idle.si + 0.01
+    assert empty["start_s"] == pytest.approx(3600 / rest_w, rel=0.02)
+    spent = sum(
+        row["joules"] or 0
+        for name in ("total", "base", "promotion", "radio-tail", "radio-idle")
+        for row in stage(found, name)
+    )
+    assert spent == pytest.approx(3600.0, rel=1e-6)

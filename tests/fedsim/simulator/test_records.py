@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pyarrow.compute as pc
 import pytest
@@ -109,6 +111,19 @@ def test_energy_that_is_not_known_is_left_out(outcome):
     assert set(devices["client"].to_pylist()) == {"b"}
 
 
+def test_of_a_device_without_powers_or_radio_the_rest_is_told(outcome):
+    first, used = energy_of(outcome, 0), energy_of(outcome, 1)
+    for unknown, known in (("powered", "send"), ("heard", "head")):
+        joules = [first, replace(used, **{unknown: False})]
+        table = table_of(outcome, joules=joules)
+        for name in ("head", "send", "total"):
+            missing = [row["joules"] is None for row in stage(table, name)]
+            assert missing == [False, False, name != known, name != known]
+        told = device_records(outcome, joules, run="run", method="one", clients=["a", "b"]).to_pylist()
+        of_device = {"base"} if unknown == "powered" else {"promotion", "radio-tail", "radio-idle"}
+        assert {row["stage"] for row in told if row["joules"] is None} == of_device
+
+
 def test_a_battery_that_is_empty_is_told():
     device = Device(
         Work(np.arange(10.0), compute_s=0.5), 0, 0, power=DevicePower(1.0, 2.0), battery=Battery(4.0)
@@ -120,7 +135,7 @@ def test_a_battery_that_is_empty_is_told():
 
 
 def test_what_ran_on_the_device_is_local(outcome):
-    table = table_of(outcome, local=True, deadline_s=0.0)
+    table = table_of(outcome, local=True)
     assert set(table["stage"].to_pylist()) == {"head", "total"}
     assert {row["outcome"] for row in stage(table, "total")} == {"local"}
 
@@ -132,18 +147,26 @@ def test_what_failed_before_has_failed_again(outcome):
     assert [row["detail"] for row in totals] == [None, "every packet was lost", None, None]
 
 
-def test_what_is_late_has_failed(outcome):
-    took = outcome.took("started", "ended")[:4]
-    deadline_s = float(np.median(took))
-    table = table_of(outcome, deadline_s=deadline_s)
-    totals = stage(table, "total")
-    late = [one > deadline_s for one in took]
-    assert 0 < sum(late) < 4
+def test_what_is_late_has_failed():
+    work = Work(np.array([0.0, 5.0]), compute_s=0.5, up_delay_s=np.array([0.1, 9.0]))
+    found = simulate([Cell()], Server(), [Device(work, 0, 0, deadline_s=2.0) for _ in range(2)])
+    table = table_of(found)
+    totals, late = stage(table, "total"), [False, True, False, True]
     assert [row["outcome"] for row in totals] == ["failed" if one else "answered" for one in late]
     assert [row["prediction"] is None for row in totals] == late
-    assert [row["detail"] is not None for row in totals] == late
-    assert len(stage(table, "send")) == 4
-    assert len(stage(table, "tail")) == 4 - sum(late)
+    assert [row["detail"] for row in totals] == ["no answer within 2 s" if one else None for one in late]
+    assert [row["duration_s"] for row in totals] == pytest.approx([0.6, 2.5] * 2)
+    assert [row["duration_s"] for row in stage(table, "send")] == pytest.approx([0.1, 2.0] * 2)
+    assert len(stage(table, "tail")) == 2
+
+
+def test_of_what_sends_nothing_there_is_no_way():
+    work = Work(np.array([0.0, 5.0]), compute_s=0.5, sent=np.array([True, False]))
+    found = simulate([Cell()], Server(), [Device(work, 0, 0) for _ in range(2)])
+    lost = np.array(["", "every packet was lost"] * 2, object)
+    table = table_of(found, failed=lost)
+    assert [row["sample"] for row in stage(table, "send")] == [3, 4]
+    assert [row["duration_s"] for row in stage(table, "total")][1::2] == pytest.approx([0.5, 0.5])
 
 
 def test_what_was_never_begun_is_left_out():

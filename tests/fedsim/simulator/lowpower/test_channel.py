@@ -22,7 +22,7 @@ def drawn(seed, paused, count=30):
 def test_one_behind_the_other(seed):
     """Samples that are due at times, and wait for no answer."""
     at, compute, held, answered = drawn(seed, False)
-    found = waits(at, False, compute, held, answered, len(at))
+    found = waits(at, False, compute, held, answered, len(at), np.inf)
     ready = begin = 0.0
     for sample in range(len(at)):
         ready = max(ready, at[sample]) + compute[sample]
@@ -36,7 +36,7 @@ def test_one_behind_the_other(seed):
 def test_it_foresees_what_the_event_loop_does(seed, paused, in_flight):
     """In the loop, with these waits, payloads begin as soon as they are ready and may, and no earlier."""
     at, compute, held, answered = drawn(seed, paused)
-    found = waits(at, paused, compute, held, answered, in_flight)
+    found = waits(at, paused, compute, held, answered, in_flight, np.inf)
     work = Work(at, paused, compute, up_delay_s=found + answered)
     outcome = simulate([Cell()], Server(workers=len(at)), [Device(work, 0, 0, in_flight)])
     ready = outcome.at("computed")
@@ -48,5 +48,5 @@ def test_it_foresees_what_the_event_loop_does(seed, paused, in_flight):
 def test_a_closed_loop_waits_for_its_answer_and_for_the_channel():
     each = np.ones(3)
     # Ready at 3 s; the next at 3 + 5 (answer) + 2 + 1 s, with a channel that is held until 3 + 9 s.
-    found = waits(2 * each, True, each, 9 * each, 5 * each, 1)
+    found = waits(2 * each, True, each, 9 * each, 5 * each, 1, np.inf)
     assert found.tolist() == [0.0, 1.0, 1.0]
