@@ -13,7 +13,7 @@ from edge.schedule import Schedule
 from fedsim.engines.plan import DevicePlan, GroupPlan
 from fedsim.errors import EngineError, HardwareError, Problem, SimulationError
 from fedsim.hardware import find_device, find_link, find_radio, radio_of_link, unverified
-from fedsim.hardware.models import AnyRadio, any_radio_of, battery_of, link_of
+from fedsim.hardware.models import AnyRadio, any_radio_of, battery_of, link_of, roofline_of
 from fedsim.hardware.presets import Device, Link
 from fedsim.hardware.radio_presets import BleRadio, LoRaRadio, Radio
 from fedsim.scenario_sections import FleetGroup, ServerSection
@@ -27,6 +27,7 @@ __all__ = [
     "group_plans",
     "only_virtual",
     "remarks",
+    "timeless",
 ]
 
 #: What head and encoder of each method take [s], by the name of a device.
@@ -106,18 +107,29 @@ def device_plans(
         )
 
 
-def remarks(fleet: tuple[FleetGroup, ...], server: ServerSection | None = None) -> list[str]:
-    """What is to be known of the numbers of links, radios and devices: those that nobody has verified."""
-    named: list[Callable[[], list[str]]] = []
-    links = dict.fromkeys(group.link for group in fleet if group.link is not None)
+def remarks(
+    fleet: tuple[FleetGroup, ...], server: ServerSection | None = None, *, radios: bool = True
+) -> list[str]:
+    """What is to be known of the numbers of devices, links and radios: those that nobody has verified.
+
+    Args:
+        fleet: the groups.
+        server: likewise.
+        radios: whether the radios are used, those that the groups name and else those of their links.
+    """
     devices = dict.fromkeys(group.device for group in fleet if group.device is not None)
     if server is not None and server.device is not None:
         devices |= {server.device: None}
-    radios = dict.fromkeys(group.radio for group in fleet if group.radio is not None)
-    named += [lambda name=name: unverified(find_device(name), _UNUSED) for name in devices]  # type: ignore[misc]
-    named += [lambda name=name: unverified(find_link(name)) for name in links]  # type: ignore[misc]
-    named += [lambda name=name: unverified(find_radio(name)) for name in radios]  # type: ignore[misc]
-    return [line for lines in named for line in lines()]
+    links = dict.fromkeys(group.link for group in fleet if group.link is not None)
+    found: dict[str, None] = {}
+    for name in devices:
+        found |= dict.fromkeys(unverified(find_device(name), _UNUSED))
+    for name in links:
+        found |= dict.fromkeys(unverified(find_link(name)))
+    for group in fleet if radios else ():
+        if group.link is not None and (radio := _radio_preset(group, find_link(group.link))) is not None:
+            found |= dict.fromkeys(unverified(radio))
+    return list(found)
 
 
 def only_virtual(
@@ -165,7 +177,8 @@ def fleet_problems(
         if group.radio is not None:
             yield from _unfound(f"{at}.radio", find_radio, group.radio)
         if group.link is not None:
-            yield from _unfound(f"{at}.link", lambda name: link_of(find_link(name)), group.link)
+            wrong = list(_unfound(f"{at}.link", lambda name: link_of(find_link(name)), group.link))
+            yield from wrong or _pair_problems(at, group)
         for key in ("radio", "cell"):
             if group.link is None and (value := getattr(group, key)) is not None:
                 yield Problem(f"{at}.{key}", "is of a link, and the group has none", Problem.shown(value))
@@ -176,6 +189,52 @@ def fleet_problems(
                 yield Problem(f"{at}.cell", said, Problem.shown(group.cell))
         yield from _arrival_problems(at, group, len(range(first, samples or 0, devices)), duration_s)
         first += group.count
+
+
+def timeless(fleet: tuple[FleetGroup, ...], server: ServerSection) -> Iterator[Problem]:
+    """Devices and a server of which no time is known: they have no rate, and nothing was measured on them."""
+    named = [(f"fleet.{number}.device", group.device) for number, group in enumerate(fleet)]
+    for key, name in (*named, ("server.device", server.device)):
+        try:
+            device = None if name is None else find_device(name)
+            if device is not None and not device.splits and not device.networks:
+                roofline_of(device)
+        except HardwareError as error:
+            yield Problem(key, str(error), Problem.shown(name))
+
+
+def _pair_problems(at: str, group: FleetGroup) -> Iterator[Problem]:
+    """A link and a radio that do not go together, and what a link says that its radio does not ask."""
+    assert group.link is not None
+    link = find_link(group.link)
+    try:
+        radio, own = _radio_preset(group, link), radio_of_link(link)
+    except HardwareError as error:
+        yield Problem(f"{at}.link" if group.radio is None else f"{at}.radio", str(error))
+        return
+    key = "link" if group.radio is None else "radio"
+    shown = Problem.shown(getattr(group, key))
+    if isinstance(radio, LoRaRadio | BleRadio):
+        said = [name for name in ("rate", "trace", "jitter", "loss", "queue") if _has(link, name)]
+        if link.sharing != "alone":
+            said.append("sharing")
+        if said:
+            message = f"{radio} says itself how long payloads take; {link} has {', '.join(said)}, which is"
+            yield Problem(f"{at}.{key}", f"{message} of a link with a rate", shown)
+        if group.cell is not None:
+            message = f"is shared, and each device of {radio} has a channel of its own; leave it out"
+            yield Problem(f"{at}.cell", message, Problem.shown(group.cell))
+    elif isinstance(own, LoRaRadio | BleRadio):
+        message = f"needs a link with a rate, and {link} has none: it leaves that to {own}"
+        yield Problem(f"{at}.radio", message, shown)
+        return
+    if link.spreading_factor is not None and not isinstance(radio, LoRaRadio):
+        message = f"{link} has a spreading factor, which is of LoRa, and the radio is {radio or 'not named'}"
+        yield Problem(f"{at}.{key}", message, shown)
+
+
+def _has(link: Link, name: str) -> bool:
+    return any(getattr(way, name) is not None for way in (link.up, link.down))
 
 
 def _arrival_problems(
@@ -235,8 +294,12 @@ def _group_plan(number: int, group: FleetGroup) -> GroupPlan:
 
 def _radio(group: FleetGroup, link: Link) -> AnyRadio | None:
     """The devices' end of their link."""
-    radio = radio_of_link(link) if group.radio is None else find_radio(group.radio)
+    radio = _radio_preset(group, link)
     return None if radio is None else any_radio_of(radio, link)
+
+
+def _radio_preset(group: FleetGroup, link: Link) -> Radio | None:
+    return radio_of_link(link) if group.radio is None else find_radio(group.radio)
 
 
 def _battery_j(group: FleetGroup, device: Device | None) -> float | None:

@@ -1,12 +1,16 @@
-"""What ``fedsim list`` lists: the names that a scenario can use, each with what it is."""
+"""What ``fedsim list`` lists: the names that a scenario can use, and of a preset every number."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from enum import StrEnum
 from functools import partial
+from typing import TYPE_CHECKING, Final
 
-__all__ = ["Kind", "footnote", "titles"]
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+__all__ = ["PRESETS", "Kind", "footnote", "sheet", "titles"]
 
 
 class Kind(StrEnum):
@@ -19,9 +23,15 @@ class Kind(StrEnum):
     ENGINES = "engines"
     METHODS = "methods"
     PARTITIONS = "partitions"
+    ARRIVALS = "arrivals"
+    AVAILABILITY = "availability"
     DEVICES = "devices"
     RADIOS = "radios"
     LINKS = "links"
+
+
+#: Kinds that are presets: their numbers can be shown.
+PRESETS: Final = (Kind.DEVICES, Kind.RADIOS, Kind.LINKS)
 
 
 def titles(kind: Kind) -> dict[str, str]:
@@ -31,11 +41,26 @@ def titles(kind: Kind) -> dict[str, str]:
 
 def footnote(kind: Kind) -> str | None:
     """What is to be known of all of them."""
-    if kind not in _HARDWARE:
+    if kind not in PRESETS:
         return None
     from fedsim.hardware import listing  # noqa: PLC0415
 
     return listing.footnote(kind)
+
+
+def sheet(kind: Kind, name: str) -> RenderableType:
+    """Every number of a preset with where it is from, for a console.
+
+    Args:
+        kind: one of :data:`PRESETS`.
+        name: of the preset, or the path of a TOML file.
+
+    Raises:
+        HardwareError: unknown, or the file is wrong.
+    """
+    from fedsim.hardware import listing  # noqa: PLC0415
+
+    return listing.sheet(kind, name)
 
 
 def _bottlenecks() -> dict[str, str]:
@@ -97,6 +122,23 @@ def _partitions() -> dict[str, str]:
     return available()
 
 
+def _arrivals() -> dict[str, str]:
+    from fedsim.simulator.arrivals import available  # noqa: PLC0415
+
+    return _plain(available())
+
+
+def _availability() -> dict[str, str]:
+    from fedsim.simulator.availability import available  # noqa: PLC0415
+
+    return _plain(available())
+
+
+def _plain(titles: dict[str, str]) -> dict[str, str]:
+    """Without the marks of code."""
+    return {name: title.replace("``", "") for name, title in titles.items()}
+
+
 def _hardware(kind: Kind) -> dict[str, str]:
     """Titles, and below each the main figures."""
     from rich.markup import escape  # noqa: PLC0415
@@ -109,8 +151,6 @@ def _hardware(kind: Kind) -> dict[str, str]:
     }
 
 
-#: Kinds that are presets.
-_HARDWARE = (Kind.DEVICES, Kind.RADIOS, Kind.LINKS)
 _NAMES: dict[Kind, Callable[[], dict[str, str]]] = {
     Kind.BOTTLENECKS: _bottlenecks,
     Kind.BACKBONES: _backbones,
@@ -119,5 +159,7 @@ _NAMES: dict[Kind, Callable[[], dict[str, str]]] = {
     Kind.ENGINES: _engines,
     Kind.METHODS: _methods,
     Kind.PARTITIONS: _partitions,
-    **{kind: partial(_hardware, kind) for kind in _HARDWARE},
+    Kind.ARRIVALS: _arrivals,
+    Kind.AVAILABILITY: _availability,
+    **{kind: partial(_hardware, kind) for kind in PRESETS},
 }

@@ -152,7 +152,7 @@ def perform(
         found = None
         if federated and scenario.federation is not None:
             found = federate(scenario, plan.run, checkpoints, display)
-        said += remarks(scenario.fleet, scenario.server)
+        said += remarks(scenario.fleet, scenario.server, radios=ENGINES[scenario.engine].virtual)
         summary = _conclude(scenario, models, plan, work, inputs, started, found, said)
         plan.samples.unlink()
         shutil.rmtree(work / "schedules")

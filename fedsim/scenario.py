@@ -241,7 +241,7 @@ def _document(
     """The file's values with the overrides applied, and where the values of some keys come from."""
     origins: dict[str, str] = {}
     try:
-        document = read(path)
+        document = _found_beside(path.parent, read(path))
     except SourceError as error:
         raise ScenarioError(str(path), [Problem("", str(error))]) from None
     for override in overrides:
@@ -281,6 +281,25 @@ def _document(
     except SourceError as error:
         raise ScenarioError(str(path), [Problem("sweep.0" if several else "sweep", str(error))]) from None
     return document, origins | dict.fromkeys(missing, "in grid 0 of the sweep" if several else "in the sweep")
+
+
+def _found_beside(folder: Path, document: dict[str, Any]) -> dict[str, Any]:
+    """The document with the paths of hardware files that lie in the scenario's folder; others are left."""
+
+    def found(section: object, keys: Sequence[str]) -> object:
+        if not isinstance(section, dict):
+            return section
+        paths = {key: folder / name for key in keys if isinstance(name := section.get(key), str)}
+        return section | {
+            key: str(path) for key, path in paths.items() if path.suffix == ".toml" and path.is_file()
+        }
+
+    changed = dict(document)
+    if isinstance(groups := document.get("fleet"), list):
+        changed["fleet"] = [found(group, ("device", "link", "radio")) for group in groups]
+    if "server" in document:
+        changed["server"] = found(document["server"], ("device",))
+    return changed
 
 
 _Point = tuple[int, dict[str, Any], Scenario]

@@ -21,7 +21,7 @@ from edge import backbones, bottlenecks
 from edge.split import CutError, cut
 from fedsim import data
 from fedsim.errors import Problem
-from fedsim.fleet import fleet_problems, only_virtual
+from fedsim.fleet import fleet_problems, only_virtual, timeless
 from fedsim.scenario import (
     ENGINES,
     LOCAL,
@@ -130,6 +130,8 @@ def fleet_problem(scenario: Scenario, samples: int | None) -> Problem | None:
 
 def _engine_problems(scenario: Scenario) -> Iterator[Problem]:
     """What the engine cannot follow."""
+    if ENGINES[scenario.engine].paced:
+        yield from timeless(scenario.fleet, scenario.server)
     if not ENGINES[scenario.engine].virtual:
         yield from only_virtual(scenario.fleet, scenario.server, scenario.duration_s)
         return

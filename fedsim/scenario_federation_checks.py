@@ -23,7 +23,7 @@ from fedsim.federated.secure_aggregation import Masked
 from fedsim.federated.site import NetworkPlan
 from fedsim.federated.strategy import Limits
 from fedsim.fleet import fleet_problems
-from fedsim.scenario import Scenario
+from fedsim.scenario import FleetGroup, Scenario
 from fedsim.scenario_federation import (
     FEDERATED_ENGINES,
     FederatedScenario,
@@ -36,7 +36,15 @@ __all__ = ["check_federation", "networks_of"]
 
 _KEY = "federation"
 #: Keys of a group of the fleet that say when samples are told, and what on.
-_OF_SPLIT_NETWORKS = ("arrivals", "availability", "battery_wh")
+_OF_SPLIT_NETWORKS = (
+    "arrivals",
+    "availability",
+    "battery_wh",
+    "in_flight",
+    "deadline_s",
+    "fallback",
+    "erasure",
+)
 
 
 def networks_of(scenario: Scenario | FederatedScenario) -> tuple[NetworkSection, ...]:
@@ -135,13 +143,14 @@ def _number_problems(
             yield Problem("fleet", message, shown)
         for place, devices in enumerate(scenario.fleet):
             for key in _OF_SPLIT_NETWORKS:
-                if getattr(devices, key) is not None:
+                if getattr(devices, key) != FleetGroup.model_fields[key].default:
                     yield Problem(f"fleet.{place}.{key}", "is of a split network; here is none")
 
 
 def _fleet_problems(scenario: Scenario | FederatedScenario) -> Iterator[Problem]:
     """Devices and links on which rounds can be priced. Those of a split network are looked up elsewhere."""
-    fleet = tuple(group.model_copy(update=dict.fromkeys(_OF_SPLIT_NETWORKS)) for group in scenario.fleet)
+    without = {key: FleetGroup.model_fields[key].default for key in _OF_SPLIT_NETWORKS}
+    fleet = tuple(group.model_copy(update=without) for group in scenario.fleet)
     wrong = list(fleet_problems(fleet, None))
     if isinstance(scenario, FederatedScenario):
         yield from wrong

@@ -46,6 +46,7 @@ class EngineInfo:
     title: str  #: one line for people
     most_devices: int  #: devices that one run may have
     virtual: bool = False  #: time, devices, radios and batteries are models
+    paced: bool = False  #: stages take as long as on the devices that are named
 
 
 #: Engines by name.
@@ -54,6 +55,7 @@ ENGINES = {
         module="fedsim.engines.processes",
         title="A tail server process and a process for each device, at most 64, on loopback.",
         most_devices=64,
+        paced=True,
     ),
     "inprocess": EngineInfo(
         module="fedsim.engines.inprocess",
@@ -65,6 +67,7 @@ ENGINES = {
         title="Real payloads, made once; devices, links, radios, batteries and the server in virtual time.",
         most_devices=100_000,
         virtual=True,
+        paced=True,
     ),
 }
 #: The baseline that runs the whole network on the device.

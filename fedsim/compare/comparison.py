@@ -194,6 +194,11 @@ def _remarks(one: MethodComparison, simulated: MethodLedger, measured: MethodLed
     for ledger, where in ((simulated, "simulated"), (measured, "measured")):
         if not len(ledger.well()):
             yield f"no sample ended well in the {where} run, so there is no latency"
+    if {"wire", "reply"} & set(one.carried) and simulated.provenance("total") == "modelled":
+        yield (
+            "wire bytes of the simulated run are those of its link, headers of packets included; of the "
+            "measured run they are the kernel's, acknowledgements included"
+        )
     waited = [stage for stage, timing in one.timings.items() if timing.provenance == ("modelled", "modelled")]
     if waited and measured.provenance("total") == "measured":
         yield f"{', '.join(waited)} lasted what a model says in the measured run too, and are no test of it"

@@ -5,6 +5,7 @@ What a file does not have is an error that says so; nothing is guessed.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NoReturn, TypeAlias, TypeVar
 
 from edge.link import Direction as LinkDirection
@@ -20,7 +21,7 @@ from fedsim.hardware.power import DevicePower
 from fedsim.hardware.presets import Coder, Device, Direction, Link, Preset, Split
 from fedsim.hardware.quantity import Quantity
 from fedsim.hardware.radio import RadioModel
-from fedsim.hardware.radio_presets import BleRadio, LoRaRadio, NbIotRadio, Radio, StateRadio
+from fedsim.hardware.radio_presets import BleRadio, LoRaRadio, NbIotRadio, Radio, StateRadio, TailPhase
 from fedsim.hardware.transport import Transport
 
 __all__ = [
@@ -151,6 +152,7 @@ def radio_of(radio: Radio) -> RadioModel:
     found = _of_kind(radio, StateRadio, "cellular, wifi, ethernet or nb-iot")
     active = found.active
     baseline_w = _si(active.baseline) or 0.0
+    drx_s, drx_after_s = _drx(found.tail)
     return RadioModel(
         idle_w=_si(found.idle.power) or 0.0,
         promotion_s=0.0 if found.promotion is None else found.promotion.time.si,
@@ -161,7 +163,19 @@ def radio_of(radio: Radio) -> RadioModel:
         tail=tuple((phase.time.si, phase.power.si) for phase in found.tail),
         idle_drx_s=_si(found.idle.paging) or 0.0,
         active_down_w=None if active.power_down is None else active.power_down.si - baseline_w,
+        drx_s=drx_s,
+        drx_after_s=drx_after_s,
     )
+
+
+def _drx(tail: Sequence[TailPhase]) -> tuple[float, float]:
+    """The first cycle of a tail of which it is known when it begins, and when that is behind the last bit."""
+    passed = 0.0
+    for phase in tail:
+        if phase.drx is not None and phase.drx_after is not None:
+            return phase.drx.si, passed + phase.drx_after.si
+        passed += phase.time.si
+    return 0.0, 0.0
 
 
 def any_radio_of(radio: Radio, link: Link) -> AnyRadio:

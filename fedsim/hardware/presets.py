@@ -43,6 +43,7 @@ __all__ = [
     "TransportPart",
     "quantities",
     "unverified",
+    "values",
 ]
 
 
@@ -260,11 +261,18 @@ class Link(Preset):
 
 def quantities(part: BaseModel) -> Iterator[tuple[str, Quantity]]:
     """Every quantity of a preset with its dotted key, such as ``tail.0.power``, as the file has them."""
+    for key, value in values(part):
+        if isinstance(value, Quantity):
+            yield key, value
+
+
+def values(part: BaseModel) -> Iterator[tuple[str, object]]:
+    """Every value likewise: the quantities, the text, and None for what the preset does not have."""
     for name in type(part).model_fields:
         yield from _within(name, getattr(part, name))
 
 
-def _within(key: str, value: object) -> Iterator[tuple[str, Quantity]]:
+def _within(key: str, value: object) -> Iterator[tuple[str, object]]:
     if isinstance(value, Quantity):
         yield key, value
     elif isinstance(value, BaseModel):
@@ -276,6 +284,8 @@ def _within(key: str, value: object) -> Iterator[tuple[str, Quantity]]:
     elif isinstance(value, tuple):
         for number, inner in enumerate(value):
             yield from _within(f"{key}.{number}", inner)
+    else:
+        yield key, value
 
 
 def unverified(preset: Preset, unused: Collection[str] = ()) -> list[str]:

@@ -15,23 +15,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from enum import IntEnum
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["RadioEnergy", "RadioModel", "State", "energy", "promotion_delay", "state_at"]
+__all__ = ["RadioEnergy", "RadioModel", "energy"]
 
 Floats = NDArray[np.float64]
-
-
-class State(IntEnum):
-    """What a radio is doing. In a tail, whichever phase it has reached."""
-
-    IDLE = 0
-    PROMOTION = 1
-    ACTIVE = 2
-    TAIL = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +38,8 @@ class RadioModel:
         down_w_per_bps: more for each bit/s that it receives (alpha_d).
         tail: (seconds, watts) of the phases after the last bit, in order; none for a radio without a tail.
         idle_drx_s: period at which an idle radio listens for what the server begins; 0 if it always does.
+        drx_s: the same in its tail.
+        drx_after_s: when that begins, behind the last bit.
 
     Raises:
         ValueError: a value below 0.
@@ -62,6 +54,8 @@ class RadioModel:
     tail: tuple[tuple[float, float], ...] = ()
     idle_drx_s: float = 0.0
     active_down_w: float | None = None
+    drx_s: float = 0.0
+    drx_after_s: float = 0.0
 
     def __post_init__(self) -> None:
         numbers = {
@@ -74,6 +68,8 @@ class RadioModel:
                 "up_w_per_bps",
                 "down_w_per_bps",
                 "idle_drx_s",
+                "drx_s",
+                "drx_after_s",
             )
         } | {"active_down_w": self.receiving_w}
         for number, (seconds, watts) in enumerate(self.tail, 1):
@@ -152,10 +148,10 @@ def energy(
     Bits in no time cost what they cost by the bit.
     The radio is idle when the span begins, and what it does behind the span is not counted.
 
-    Two cases that a simulation which waits for :func:`promotion_delay` does not make, but timestamps of a
-    real run may. A transfer that begins after the tail of the one before, but too soon for a whole
-    promotion, is charged as much of one as there was time for. A first transfer that begins too soon after
-    ``since`` is charged a whole one, and the span begins earlier by as much.
+    Two cases that a simulation which waits for promotions does not make, but timestamps of a real run may. A
+    transfer that begins after the tail of the one before, but too soon for a whole promotion, is charged as
+    much of one as there was time for. A first transfer that begins too soon after ``since`` is charged a
+    whole one, and the span begins earlier by as much.
 
     Args:
         model: of the radio.
@@ -220,57 +216,6 @@ def energy(
         since=opening,
         until=float(until),
     )
-
-
-def promotion_delay(model: RadioModel, idle_for_s: ArrayLike, paging: ArrayLike = 0.0) -> Floats:
-    """Seconds from the wish to transfer until bits flow: 0 while the tail lasts, a promotion after it.
-
-    Args:
-        model: of the radio.
-        idle_for_s: any shape, seconds since the last bit; infinite for a radio that never had one.
-        paging: what the *server* begins has to wait for the idle radio to listen: the part of its period
-            that this takes, 0 to 1, uniform over transfers. 0 for what the device begins.
-
-    Raises:
-        ValueError: a time below 0, or a part outside 0 to 1.
-    """
-    silent, part = np.asarray(idle_for_s, dtype=np.float64), np.asarray(paging, dtype=np.float64)
-    if not (silent >= 0).all():
-        raise ValueError("idle_for_s below 0")
-    if not ((part >= 0) & (part <= 1)).all():
-        raise ValueError("paging outside 0 to 1")
-    waits = model.promotion_s + model.idle_drx_s * part
-    return np.where(silent < model.tail_s, 0.0, waits)
-
-
-def state_at(model: RadioModel, starts: ArrayLike, ends: ArrayLike, times: ArrayLike) -> NDArray[np.int64]:
-    """The :class:`State` of the radio at some times, by the rules of :func:`energy`.
-
-    A state holds from its begin until just before its end.
-
-    Args:
-        model: of the radio.
-        starts: [N], in order.
-        ends: [N].
-        times: any shape, seconds on the same clock.
-
-    Returns:
-        as many states as times.
-
-    Raises:
-        ValueError: as :func:`energy` of ``starts`` and ``ends``.
-    """
-    begin, end = _transfers(starts, ends)
-    when = np.asarray(times, dtype=np.float64)
-    reached = np.concatenate([[-math.inf], np.maximum.accumulate(end)])
-    count = np.searchsorted(begin, when, side="right")  # transfers that have begun
-    silent = reached[count]  # before the first: for ever
-    upcoming = np.append(begin, math.inf)[count]
-    states = np.full(when.shape, State.IDLE, dtype=np.int64)
-    states[when >= upcoming - model.promotion_s] = State.PROMOTION
-    states[when < silent + model.tail_s] = State.TAIL
-    states[when < silent] = State.ACTIVE
-    return states
 
 
 def _transfers(starts: ArrayLike, ends: ArrayLike) -> tuple[Floats, Floats]:

@@ -69,11 +69,26 @@ class Active(Part):
 
 
 class TailPhase(Part):
-    """A phase after the last bit: how long, the mean power, and the cycle of discontinuous reception."""
+    """A phase after the last bit.
+
+    Args:
+        time: how long.
+        power: in the mean.
+        drx: cycle of discontinuous reception, whose listening is in the power.
+        drx_after: when that begins, from the beginning of the phase; None where nobody says so, and then what
+            the server sends does not wait for it.
+    """
 
     time: Time
     power: Power
     drx: Period | None = None
+    drx_after: Time | None = None
+
+    @model_validator(mode="after")
+    def _of_a_cycle(self) -> Self:
+        if self.drx is None and self.drx_after is not None:
+            raise ValueError("has drx_after, and no drx that begins then")
+        return self
 
 
 class StateRadio(Preset):

@@ -106,7 +106,8 @@ class Work:
         down_bits: on the wire.
         up_delay_s: from the last bit's departure to its arrival.
         down_delay_s: the same of the answer.
-        paged: how long the device sleeps on before it hears of an answer, as a share of its paging time.
+        paged: how long the device does not listen before it hears of an answer, as a share of the period at
+            which its radio listens, idle or in its tail.
         sent: whether anything is sent; else the sample is over when it is computed.
     """
 
@@ -329,6 +330,8 @@ def _fields_of(device: Device) -> dict[str, float]:
         "promotion_s": radio.promotion_s,
         "tail_s": radio.tail_s,
         "paging_s": radio.idle_drx_s,
+        "drx_s": radio.drx_s,
+        "drx_after_s": radio.drx_after_s,
         "deadline_s": device.deadline_s,
         "until_s": device.until_s,
         "capacity_j": np.inf if device.battery is None else device.battery.joules,

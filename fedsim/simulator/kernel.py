@@ -82,10 +82,10 @@ def _record(whole: str, real: str) -> np.dtype[np.void]:
 
 #: A device. ``first`` and ``last`` are its jobs, of which the latter is not one any more; ``at`` of them is a
 #: pause behind the answer where ``paused``, else a time. Its radio takes ``promotion_s`` to wake, stays awake
-#: for ``tail_s`` behind a transfer, and hears of what is there for it ``paging_s`` late at most. It waits
-#: ``deadline_s`` for an answer. It begins nothing from ``until_s`` on, nor with an empty battery of
-#: ``capacity_j``. It draws ``rest_w`` all the time, and more when it computes, wakes its radio, sends,
-#: receives, for each bit, and in three phases of a tail.
+#: for ``tail_s`` behind a transfer, and hears of what is there for it late: ``paging_s`` at most when it
+#: sleeps, ``drx_s`` in its tail, from ``drx_after_s`` on. It waits ``deadline_s`` for an answer. It begins
+#: nothing from ``until_s`` on, nor with an empty battery of ``capacity_j``. It draws ``rest_w`` all the time,
+#: and more when it computes, wakes its radio, sends, receives, for each bit, and in three phases of a tail.
 #: State: its next job, the oldest that is not over, jobs without an answer; bits that flow up and down,
 #: transfers whose turn has not come; the first and the last message that its connection has on the link, up
 #: and down; its next wake-up, its next look at what is overdue, from when on a pause counts, until when the
@@ -95,8 +95,8 @@ def _record(whole: str, real: str) -> np.dtype[np.void]:
 DEVICE = _record(
     "first last in_flight paused up down coming oldest pending ups downs queued "
     "up_first up_last down_first down_last",
-    "promotion_s tail_s paging_s deadline_s until_s capacity_j rest_w compute_w promotion_w up_w down_w "
-    "up_j down_j first_s first_w second_s second_w third_s third_w "
+    "promotion_s tail_s paging_s drx_s drx_after_s deadline_s until_s capacity_j "
+    "rest_w compute_w promotion_w up_w down_w up_j down_j first_s first_w second_s second_w third_s third_w "
     "woken patience eligible busy rested awake changed up_latest down_latest used_j empty_s",
 )
 #: A medium that devices share, or that one has alone, of ``rate`` bits a second, or of the pieces ``low`` to
@@ -315,11 +315,15 @@ def _gone(device: Any, now: float) -> bool:
 
 
 @_inlined
-def _called(device: Any, now: float, hears_s: float) -> float:
-    """When a radio is awake that is called now, and hears of it so much later where it sleeps."""
+def _called(device: Any, now: float, share: float) -> float:
+    """When a radio is awake that is called now, which takes the server a share of its listening period."""
     busy = device.ups + device.downs + device.queued
-    if busy == 0 and device.awake < now and now - device.rested > device.tail_s:
-        device.awake = now + hears_s + device.promotion_s
+    if busy == 0 and device.awake < now:
+        silent_s = now - device.rested
+        if silent_s > device.tail_s:
+            device.awake = now + share * device.paging_s + device.promotion_s
+        elif silent_s > device.drx_after_s:
+            device.awake = now + share * device.drx_s
     return float(max(now, device.awake))
 
 
@@ -328,7 +332,7 @@ def _send_down(world: World, events: Events, number: int, now: float) -> None:
     """The server has something for a device."""
     job = world.jobs[number]
     device = world.devices[job.device]
-    _later(world, events, _called(device, now, job.paged * device.paging_s), _DOWNLINK, number)
+    _later(world, events, _called(device, now, job.paged), _DOWNLINK, number)
 
 
 @_compiled

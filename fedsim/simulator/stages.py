@@ -1,9 +1,10 @@
 """How long the stages of a split model take: on this machine, and on a device that a preset describes.
 
-A preset says so in one of two ways. Where the model itself was measured on the device (``fedsim calibrate``),
-its times are taken as they are. Else the head is counted layer by layer and goes through the device's
-roofline; what no count covers, entropy coding above all, takes so many times as long as here as the whole
-network does there (:class:`fedsim.hardware.compute.Scaled`).
+A preset says so in one of three ways. Where the model itself was measured on the device
+(``fedsim calibrate``), its times are taken as they are. Else the network is counted layer by layer and goes
+through the device's roofline, and entropy coding takes what it takes there for each symbol; where nobody has
+measured that, the encoder as a whole takes so many times as long as here as the whole network does there
+(:class:`fedsim.hardware.compute.Scaled`).
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from fedsim.engines.plan import Method
 from fedsim.errors import EngineError
 from fedsim.hardware.compute import Layer, Scaled, Serving
 from fedsim.hardware.macs import count_layers
-from fedsim.hardware.models import roofline_of, serving_of, stages_of
+from fedsim.hardware.models import coding_of, roofline_of, serving_of, stages_of
 from fedsim.hardware.presets import Device, Measured, Split
 
 __all__ = [
@@ -92,6 +93,8 @@ class HostTimes:
         server: None of the same.
         head: layers.
         tail: layers; none of the same.
+        encoder: layers, of the network ahead of the coder; none of the same.
+        symbols: that are coded of a sample; None where nobody says so.
     """
 
     name: str
@@ -101,6 +104,8 @@ class HostTimes:
     server: ServerTimes | None
     head: Sequence[Layer]
     tail: Sequence[Layer]
+    encoder: Sequence[Layer] = ()
+    symbols: int | None = None
 
     @property
     def network_s(self) -> float:
@@ -168,8 +173,11 @@ def measure_here(
     payloads = [payload for made, _ in coded for payload in made]
     _, tail = count_layers(lambda: server.predict(server.decode(payloads[:1])))
     encode_s = _median(seconds for _, seconds in coded)
+    _, encoder = count_layers(lambda: device.encode(features[0], level))
     served = _served(server, payloads, batch)
-    return HostTimes(device.spec.name, device.model_id, head_s, encode_s, served, head, tail)
+    return HostTimes(
+        device.spec.name, device.model_id, head_s, encode_s, served, head, tail, encoder, _symbols(device)
+    )
 
 
 def device_times(device: Device | None, here: HostTimes) -> DeviceTimes:
@@ -195,6 +203,12 @@ def device_times(device: Device | None, here: HostTimes) -> DeviceTimes:
         head_s, around = 0.0, (0.0, 0.0)
     if here.encode_s is None:
         return DeviceTimes(head_s, None, around, f"roofline of {device.name}")
+    coders = coding_of(device)
+    if coders is not None and here.symbols is not None:
+        # Head and encoder are one network: what an inference takes, whatever its size, is taken once.
+        encoder_s = roofline.seconds(here.encoder) - roofline.overhead_s * bool(here.head)
+        how = f"roofline of {device.name}; {here.symbols:,} symbols by its entropy coder"
+        return DeviceTimes(head_s, encoder_s + coders[0].seconds(here.symbols), around, how)
     scale = _scale(device, here)
     how = f"roofline of {device.name}; encoder {scale.factor:.3g} times as long as on this host"
     return DeviceTimes(head_s, scale.seconds(here.encode_s), around, how)
@@ -204,6 +218,12 @@ def _measured_on(device: Device, measured: Split | Measured, here: HostTimes) ->
     other = measured.model is not None and measured.model != here.model
     said = f"; there {here.name!r} was the model {measured.model}, and here it is {here.model}"
     return f"measured on {device.name}{said * other}"
+
+
+def _symbols(device: DeviceHalf) -> int | None:
+    """How many symbols a sample's code has, of a bottleneck that has one."""
+    shape = getattr(device.bottleneck, "code_shape", None)
+    return None if shape is None else math.prod(shape)
 
 
 def server_times(device: Device | None, here: HostTimes) -> ServerTimes:

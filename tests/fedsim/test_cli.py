@@ -1,5 +1,6 @@
 import io
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from fedsim.cli import app
 from fedsim.cli.reporting import console
 from fedsim.errors import EngineError, SweepError
 from fedsim.measure.schema import Summary
+from fedsim.names import Kind
 from fedsim.scenario import Scenario, load
 from fedsim.sweep import run as sweep_run
 
@@ -76,6 +78,8 @@ def test_help_names_the_commands() -> None:
         ("engines", "deployment", "SuperNode"),
         ("methods", "fedproto", "pull of features"),
         ("partitions", "dirichlet", "Dirichlet distribution"),
+        ("arrivals", "periodic", "every period_s seconds"),
+        ("availability", "churn", "Markov chain"),
     ],
 )
 def test_list(kind: str, name: str, origin: str) -> None:
@@ -131,6 +135,47 @@ def test_list_of_something_else_says_what_there_is() -> None:
     assert code == 2
     assert "planets" in err
     assert "'datasets'" in err
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_every_kind_is_named_in_the_help_and_in_the_documentation(kind: Kind) -> None:
+    code, out, _ = invoke("list", "--help")
+    page = (Path(__file__).parents[2] / "docs" / "scenario.md").read_text(encoding="utf-8")
+    assert code == 0
+    assert re.search(rf"\b{kind}\b", out)
+    assert f"`{kind}`" in page.replace("`fedsim list ", "`")
+
+
+def test_list_of_a_preset_shows_its_numbers() -> None:
+    code, out, err = invoke("list", "radios", "lte-2012")
+    assert (code, err) == (0, "")
+    (line,) = [line for line in out.splitlines() if line.startswith("active.up_per_rate ")]
+    assert "438.39 mW/Mbps" in line
+    assert "second-hand" in line
+    assert "Huang et al. 2012, Table 4" in line
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "said"),
+    [
+        ("devices", "raspbery-pi-4", "fedsim: unknown device; did you mean 'raspberry-pi-4'? give the path"),
+        ("radios", "lte", "4g-2021, 5g-low-band-2021"),
+        ("links", "absent.toml", "fedsim: absent.toml: cannot be read"),
+        ("links", "smallest.yaml", "fedsim: unknown link"),
+    ],
+)
+def test_list_of_an_unknown_preset_is_one_message(here: Path, kind: str, name: str, said: str) -> None:
+    code, out, err = invoke("list", kind, name)
+    assert (code, out) == (2, "")
+    assert said in err
+    assert len(err.splitlines()) == 1
+
+
+def test_list_of_what_has_no_numbers_takes_no_name() -> None:
+    code, out, err = invoke("list", "bottlenecks", "factorized")
+    assert (code, out) == (2, "")
+    assert "NAME" in err
+    assert "only devices, radios and links can be shown by name" in " ".join(err.replace("│", " ").split())
 
 
 @pytest.mark.parametrize(

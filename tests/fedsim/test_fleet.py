@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 
 from edge.schedule import Schedule
-from fedsim.fleet import cells_of, device_plans, fleet_problems, remarks
+from fedsim.fleet import cells_of, device_plans, fleet_problems, remarks, timeless
 from fedsim.hardware import find_link
 from fedsim.hardware.models import link_of
-from fedsim.scenario_sections import FleetGroup
+from fedsim.scenario_sections import FleetGroup, ServerSection
 
 
 def groups(*values):
@@ -48,7 +48,12 @@ def test_devices_know_their_link_and_when_samples_are_due(tmp_path):
 
 def test_what_nobody_has_verified_is_said():
     said = remarks(FLEET)
-    assert any("lte-2012" in line and "35 ms" in line for line in said)
+    assert any("link lte-2012" in line and "35 ms" in line for line in said)
+    assert any("radio lte-2012: tail.0.time 11.576 s" in line for line in said)  # the radio of the link
+    assert not any("radio lte-2012" in line for line in remarks(FLEET, radios=False))
+    assert not any(
+        "radio lte-2012" in line for line in remarks(groups({"link": "lte-2012", "radio": "ethernet"}))
+    )
     assert not remarks(groups({}))
 
 
@@ -72,3 +77,47 @@ def test_what_is_wrong_is_said_before_anything_runs(group, key, message):
     assert message in problem.message
     assert not list(fleet_problems(FLEET, 10))
     assert not list(fleet_problems(FLEET, None))
+
+
+@pytest.mark.parametrize(
+    ("group", "key", "message"),
+    [
+        ({"link": "lte-2012", "radio": "lora"}, "fleet.0.radio", "radio lora says itself how long payloads"),
+        (
+            {"link": "lora-sf9", "radio": "4g-2021"},
+            "fleet.0.radio",
+            "needs a link with a rate, and link lora-sf9",
+        ),
+        (
+            {"link": "ble", "cell": "home"},
+            "fleet.0.cell",
+            "each device of radio ble has a channel of its own",
+        ),
+    ],
+)
+def test_links_and_radios_that_do_not_go_together_are_told(group, key, message):
+    found = {problem.key: problem.message for problem in fleet_problems(groups(group), 10)}
+    assert message in found[key]
+
+
+def test_what_a_link_says_in_vain_is_told(tmp_path):
+    head = (
+        'title = "One"\nradio = "RADIO"\nsharing = "alone"\n[sources]\nme = "I"\n[default]\nsource = "me"\n'
+    )
+    head += 'how = "assumed"\ntrust = "D"\nverified = false\n'
+    slow = tmp_path / "slow.toml"
+    slow.write_text(f'{head.replace("RADIO", "ble")}[up]\nloss = {{value = 9, unit = "%"}}\n[down]\n')
+    (problem,) = fleet_problems(groups({"link": str(slow)}), 10)
+    assert "has loss, which is of a link with a rate" in problem.message
+    spread = tmp_path / "spread.toml"
+    factor = '[spreading_factor]\nvalue = 9\nunit = "1"\n'
+    spread.write_text(f"{head.replace('RADIO', 'ethernet')}[up]\n[down]\n{factor}")
+    (problem,) = fleet_problems(groups({"link": str(spread)}), 10)
+    assert "has a spreading factor, which is of LoRa, and the radio is radio ethernet" in problem.message
+
+
+def test_devices_and_servers_without_any_time_are_told():
+    fleet = groups({"device": "raspberry-pi-4"}, {"device": "phone-2020"})
+    found = list(timeless(fleet, ServerSection(device="server-8core")))
+    assert [problem.key for problem in found] == ["fleet.1.device", "server.device"]
+    assert all("fedsim calibrate" in problem.message for problem in found)

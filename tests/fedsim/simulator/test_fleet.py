@@ -1,5 +1,7 @@
 """The event loop against closed forms."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -163,6 +165,15 @@ def test_a_radio_wakes_stays_awake_and_is_paged():
     assert found.took("done", "down_begun") == pytest.approx([0.0] * 3)
     slow = simulate([Cell(1e6), Cell(1e6)], Server(each_s=15.0), [one])
     assert slow.took("done", "down_begun")[0] == pytest.approx(0.25 * 1.28 + 0.26)
+
+
+def test_a_radio_that_listens_now_and_then_in_its_tail_hears_late():
+    one = device(
+        [0.0], up_bits=1e5, radio=replace(radio(0.0, 10.0, 1.28), drx_s=0.04, drx_after_s=0.1), paged=0.25
+    )
+    for served, waits in ((0.05, 0.0), (0.5, 0.01), (15.0, 0.32)):
+        found = simulate([Cell(1e6), Cell(1e6)], Server(each_s=served), [one])
+        assert found.took("done", "down_begun")[0] == pytest.approx(waits)
 
 
 def test_devices_work_on_one_sample_after_the_other():
