@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from array import array
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,14 +71,20 @@ def _hwmon(folder: Path) -> Iterator[Rail]:
         number = label.name.removeprefix("in").removesuffix("_label")
         files = (folder / f"in{number}_input", folder / f"curr{number}_input")
         if all(file.is_file() for file in files):
-            yield Rail(label.read_text(encoding="ascii", errors="replace").strip(), files)
+            yield from _rail(label, files)
 
 
 def _iio(folder: Path) -> Iterator[Rail]:
     for label in sorted(folder.glob("rail_name_*")):
         power = folder / f"in_power{label.name.removeprefix('rail_name_')}_input"
         if power.is_file():
-            yield Rail(label.read_text(encoding="ascii", errors="replace").strip(), (power,))
+            yield from _rail(label, (power,))
+
+
+def _rail(label: Path, files: tuple[Path, ...]) -> Iterator[Rail]:
+    """A rail by the file of its label; none, if that cannot be read."""
+    with suppress(OSError):
+        yield Rail(label.read_text(encoding="ascii", errors="replace").strip(), files)
 
 
 class Ina3221Meter:

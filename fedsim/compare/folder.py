@@ -14,6 +14,7 @@ from edge.meter import Provenance
 from fedsim.compare.ledger import MethodLedger, weakest
 from fedsim.errors import FedsimError
 from fedsim.measure.ledger import LedgerError, open_parquet
+from fedsim.measure.machine import MACHINE_STAGES
 from fedsim.measure.schema import Summary
 
 __all__ = ["ComparisonError", "RunFolder"]
@@ -32,7 +33,7 @@ class RunFolder:
     Args:
         path: its folder.
         summary: what it says of how it came about.
-        events: its ledger, without the rounds of a federation.
+        events: its ledger, without the rounds of a federation and the meters of the machine.
         stages: of the methods by which samples were told: how the events of each stage were obtained.
     """
 
@@ -57,7 +58,9 @@ class RunFolder:
                 "or of a sweep one point, points/LABEL/seed-S"
             )
         summary, ledger = Summary.read(path / "summary.json"), path / "ledger.parquet"
-        events = open_parquet(ledger).filter(pc.field("round").is_null())
+        events = open_parquet(ledger).filter(
+            pc.field("round").is_null() & ~pc.field("stage").isin(list(MACHINE_STAGES))
+        )
         try:
             stages = _stages(events)
         except (OSError, pa.ArrowException) as error:

@@ -17,30 +17,35 @@ _CAP_NET_ADMIN = 12  # include/uapi/linux/capability.h
 #: The way of an ordinary user, and that of root where user namespaces are switched off.
 _UNSHARE = (["unshare", "--user", "--map-root-user", "--net"], ["unshare", "--net"])
 _DENIED = ("not permitted", "permission denied")
-_ABSENT = ("kind is unknown", "unknown device type", "not supported", "no such file")
+_ABSENT = (
+    "kind is unknown",
+    "unknown device type",
+    "not supported",
+    "no such file",
+    "classifier not found",
+    "action module",
+)
+_SHAPING = "python -m edge.link --interface"
 #: What is tried, what it is needed for, and how a kernel comes by it.
 _KINDS = {
     "tbf": (
-        ["tc", "qdisc", "add", "dev", "lo", "root", "tbf", "rate", "1mbit", "burst", "3200", "latency", "1s"],
-        "links in the kernel: rate of a device",
+        "tc qdisc add dev lo root tbf rate 1mbit burst 3028 limit 9000",
+        f"{_SHAPING}: rate",
         "CONFIG_NET_SCH_TBF",
     ),
-    "htb": (
-        ["tc", "qdisc", "add", "dev", "lo", "root", "handle", "1:", "htb"],
-        "links in the kernel: rate shared by devices",
-        "CONFIG_NET_SCH_HTB",
-    ),
     "netem": (
-        ["tc", "qdisc", "add", "dev", "lo", "root", "netem", "delay", "1ms"],
-        "links in the kernel: delay, jitter, loss",
+        "tc qdisc add dev lo root netem delay 1ms",
+        f"{_SHAPING}: delay, jitter, loss",
         "CONFIG_NET_SCH_NETEM (often in a package of extra modules)",
     ),
     "ifb": (
-        ["ip", "link", "add", "fedsim0", "type", "ifb"],
-        "links in the kernel: downlink of a device",
-        "CONFIG_IFB",
+        "ip link add fedsim0 type ifb && tc qdisc add dev lo ingress && tc filter add dev lo parent ffff: "
+        "protocol all u32 match u32 0 0 action mirred egress redirect dev fedsim0",
+        f"{_SHAPING}: what comes in",
+        "CONFIG_IFB, CONFIG_NET_SCH_INGRESS, CONFIG_NET_CLS_U32 and CONFIG_NET_ACT_MIRRED",
     ),
 }
+_PROGRAMS = {"tc": "iproute2", "ip": "iproute2", "unshare": "util-linux"}
 
 
 def tcp_counters() -> list[Finding]:
@@ -70,10 +75,7 @@ def root() -> list[Finding]:
 def net_admin() -> list[Finding]:
     """Whether this process may shape the links of its own network namespace."""
     status = Path("/proc/self/status")
-    needed, remedy = (
-        "links in the kernel, on this machine's own interfaces",
-        "sudo; in compose, cap_add: [NET_ADMIN]",
-    )
+    needed, remedy = _SHAPING, "sudo; in compose, cap_add: [NET_ADMIN]"
     if not status.is_file():
         return [Finding("cap_net_admin", "no", "capabilities are Linux's", needed, "Linux")]
     fields = dict(line.partition(":")[::2] for line in status.read_text(encoding="ascii").splitlines())
@@ -84,13 +86,13 @@ def net_admin() -> list[Finding]:
 
 def namespaces() -> list[Finding]:
     """Whether a network namespace can be made, and by whom."""
-    needed = "links in the kernel that leave the machine's own alone"
+    needed = "links in the kernel that leave the machine's own alone; tells of tbf, netem, ifb"
     name, remedy = (
         "network namespaces",
         "sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone; or root",
     )
     if not installed("unshare"):
-        return [_not_probed(name, "unshare", needed, "install util-linux")]
+        return [_not_probed(name, "unshare", needed, f"install {_PROGRAMS['unshare']}")]
     way, said = _namespace()
     if way is None:
         return [Finding(name, _state(said), said.said, needed, remedy)]
@@ -99,23 +101,19 @@ def namespaces() -> list[Finding]:
 
 
 def qdiscs() -> list[Finding]:
-    """Which queueing disciplines the kernel has, each added to an interface of a namespace of its own."""
-    way: list[str] | None = None
-    if installed("unshare"):
-        way, said = _namespace()
+    """What a link in the kernel is made of, each added to an interface of a namespace of its own."""
+    absent = [program for program in _PROGRAMS if not installed(program)]
+    way, said = (None, None) if absent else _namespace()
     findings = []
-    for kind, (command, needed, option) in _KINDS.items():
-        remedy = f"a kernel with {option}"
-        if not installed(command[0]):
-            finding = _not_probed(kind, command[0], needed, "install iproute2")
-        elif not installed("unshare"):
-            finding = _not_probed(kind, "unshare", needed, "install util-linux")
+    for kind, (commands, needed, option) in _KINDS.items():
+        if absent:
+            finding = _not_probed(kind, absent[0], needed, f"install {_PROGRAMS[absent[0]]}")
         elif way is None:
             finding = Finding(kind, "unknown", f"cannot be probed: {said.said}", needed, "network namespaces")
         else:
-            tried = output([*way, *command], _TIMEOUT_S)
+            tried = output([*way, "sh", "-c", commands], _TIMEOUT_S)
             told = "added to a namespace of its own" if tried.code == 0 else tried.said
-            finding = Finding(kind, _state(tried), told, needed, remedy)
+            finding = Finding(kind, _state(tried), told, needed, f"a kernel with {option}")
         findings.append(finding)
     return findings
 

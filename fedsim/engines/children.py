@@ -51,8 +51,12 @@ class Child:
 
     def terminate(self) -> None:
         """Ask it to stop."""
+        self.send(signal.SIGTERM)
+
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal, if it runs."""
         if self.poll() is None:
-            self._child.send_signal(signal.SIGTERM)
+            self._child.send_signal(number)
 
     def wait(self, timeout: float) -> int:
         """Wait for its end, and kill it where it does not come; the exit code."""

@@ -14,20 +14,27 @@ dies is started again at the same address, and the devices go on; nothing outliv
 
 Where a device has a cell it connects to a relay that is the cell's link, a process too. What the relay has
 carried stands in ``links/<cell>.json`` at the end: bytes and seconds of both directions, and connections.
+The traces of a link begin anew with each method, so that every method meets the same part of them.
+
+What the meters of this machine say of each method stands in the ledger, in stages of their own: it is the
+energy of devices, relays and server together, and of all else that runs here.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from edge.energy.discovery import SYSFS
 from edge.leash import READY
 from fedsim.engines.children import STOP_S, Announced, Child
+from fedsim.engines.machine import Machine
 from fedsim.engines.plan import DevicePlan, RunPlan
 
 __all__ = ["run"]
@@ -37,12 +44,13 @@ _RESTARTS = 2  # of a server that dies
 _SOME_SAMPLES_FAILED = 4  # exit code of edge.device; the ledger says which
 
 
-def run(plan: RunPlan, report: Callable[[int], None]) -> list[str]:
+def run(plan: RunPlan, report: Callable[[int], None], sysfs: Sequence[Path] = SYSFS) -> list[str]:
     """Carry the plan out; return when every device has finished.
 
     Args:
         plan: what to run.
         report: called with the number of samples finished so far, a few times a second.
+        sysfs: where the energy meters of this machine are looked for.
 
     Returns:
         what went wrong on the way and was mended, in words.
@@ -54,6 +62,7 @@ def run(plan: RunPlan, report: Callable[[int], None]) -> list[str]:
     plan.events.mkdir(parents=True)
     logs = plan.folder / "logs"
     logs.mkdir()
+    machine = Machine(plan.run, plan.events / "machine.jsonl", sysfs)
     started: list[Child] = []
     try:
         server = None
@@ -70,7 +79,7 @@ def run(plan: RunPlan, report: Callable[[int], None]) -> list[str]:
             address = None if reached is None else reached.address
             devices.append(_Device(device.client, _device_command(plan, number, device, address), logs))
             started.append(devices[-1])
-        _wait(plan, server, list(links.values()), devices, report)
+        _wait(plan, server, list(links.values()), devices, machine, report)
         for link in links.values():
             link.finish()
         return server.restarts if server is not None else []
@@ -79,6 +88,7 @@ def run(plan: RunPlan, report: Callable[[int], None]) -> list[str]:
             child.terminate()
         for child in started:
             child.wait(STOP_S)
+        machine.close()
 
 
 class _Server(Announced):
@@ -115,8 +125,10 @@ class _Link(Announced):
     def __init__(self, plan: RunPlan, cell: str, server: _Server, logs: Path) -> None:
         name = f"link-{cell}"
         spec, self._counters = logs / f"{name}.json", plan.links / f"{cell}.json"
+        link = plan.cells[cell]
+        self._varies = link.up.trace is not None or link.down.trace is not None
         plan.links.mkdir(exist_ok=True)
-        spec.write_text(plan.cells[cell].to_json() + "\n", encoding="utf-8")
+        spec.write_text(link.to_json() + "\n", encoding="utf-8")
         command = [sys.executable, "-m", "edge.link", "--to", server.address, "--spec", str(spec)]
         command += ["--seed", str(plan.seed + list(plan.cells).index(cell))]
         command += ["--counters", str(self._counters)]
@@ -131,6 +143,11 @@ class _Link(Announced):
         code = self.poll()
         if code is not None:
             raise self.failure(code)
+
+    def begin_anew(self) -> None:
+        """Let its traces begin anew, where it has any."""
+        if self._varies:
+            self.send(signal.SIGUSR2)
 
     def finish(self) -> None:
         """Let it end, and write down what it has carried.
@@ -198,10 +215,12 @@ def _wait(
     server: _Server | None,
     links: list[_Link],
     devices: list[_Device],
+    machine: Machine,
     report: Callable[[int], None],
 ) -> None:
     counters = [_FinishedSamples(plan.events / f"{device.client}.jsonl") for device in plan.devices]
     running = list(devices)
+    begun = 0
     while running:
         time.sleep(_POLL_S)
         for device in list(running):
@@ -215,11 +234,18 @@ def _wait(
             server.keep_alive()
         for link in links:
             link.check()
-        waiting = [device.waits() for device in running]
-        if all(waiting):
+        ready = all(device.waits() for device in running)
+        finished = sum(counter.count() for counter in counters)
+        if ready or finished >= begun * plan.sample_count:
+            machine.end()
+        report(finished)
+        if running and ready:
+            for link in links:
+                link.begin_anew()
+            machine.begin(plan.methods[begun])
+            begun += 1
             for device in running:
                 device.let_go()
-        report(sum(counter.count() for counter in counters))
 
 
 class _FinishedSamples:

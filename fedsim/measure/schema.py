@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, JsonValue, ValidationError
 
+from edge.energy import What
 from edge.meter import Provenance
 from fedsim.errors import FedsimError
 from fedsim.measure.federation.schema import Federation
@@ -25,6 +26,7 @@ __all__ = [
     "Energy",
     "Environment",
     "Latency",
+    "MeterReading",
     "Outcomes",
     "Percentiles",
     "Row",
@@ -91,6 +93,29 @@ class Energy(Part):
     )
     sample_j: Percentiles | None = Field(description="What a sample's own stages cost; null where unknown.")
     provenance: Provenance
+
+
+class MeterReading(Part):
+    """What a meter of the machine said while the method ran: of devices, server and all else there together.
+
+    The machine's power at rest is in it.
+    """
+
+    meter: str = Field(description="Its name; none where the machine has no meter.")
+    what: What | None = Field(
+        description="What it measures, such as a processor or a whole board; null where there is no meter."
+    )
+    sample_j: Amount | None = Field(
+        description="Its joules over the samples that were answered, by the server or locally."
+    )
+    watts: Amount | None = Field(description="Its joules over the seconds.")
+    seconds: Amount = Field(
+        description="From when the devices began the method until its last sample had ended."
+    )
+    provenance: Provenance
+    detail: str | None = Field(
+        description="Where it was read; or why it is unavailable, and what would help."
+    )
 
 
 class Outcomes(Part):
@@ -196,6 +221,11 @@ class Row(Part):
     energy: Energy | None = Field(default=None, description="Of the devices; null where no joules are known.")
     devices_empty: Count | None = Field(
         default=None, description="Devices whose battery ran empty; null where no energy is known."
+    )
+    machine: list[MeterReading] = Field(
+        default=[],
+        description="What the meters of the machine said, of devices and server together; empty where none "
+        "was asked.",
     )
     head_macs: Count = Field(
         description="Multiply-accumulates on the device for one sample, encoder included."

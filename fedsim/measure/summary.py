@@ -19,6 +19,7 @@ from edge.meter import STAGES, Provenance
 from fedsim.measure import environment
 from fedsim.measure.energy import energy
 from fedsim.measure.ledger import Events, LedgerError, as_dataset
+from fedsim.measure.machine import machine, machine_events
 from fedsim.measure.rows import MethodEvents, known, weakest
 from fedsim.measure.sc2 import sc2_kilobytes
 from fedsim.measure.schema import (
@@ -94,7 +95,10 @@ def summarise(
     for name, methods in (("order of rows", set(order)), ("model costs", set(model_costs))):
         if methods != found:
             raise LedgerError(f"methods of the ledger {sorted(found)}, but of the {name} {sorted(methods)}")
-    rows = [_row(MethodEvents.read(method, events), model_costs[method], distinct) for method in order]
+    metered = machine_events(events)
+    rows = [
+        _row(MethodEvents.read(method, events), metered, model_costs[method], distinct) for method in order
+    ]
     return Summary(
         scenario=dict(scenario),
         inputs=dict(inputs or {}),
@@ -106,7 +110,7 @@ def summarise(
     )
 
 
-def _row(events: MethodEvents, cost: ModelCost, distinct: int | None) -> Row:
+def _row(events: MethodEvents, metered: pa.Table, cost: ModelCost, distinct: int | None) -> Row:
     method = events.method
     totals = events.stage("total")
     if not len(totals):
@@ -158,6 +162,7 @@ def _row(events: MethodEvents, cost: ModelCost, distinct: int | None) -> Row:
         answered_per_s=_throughput(totals, len(well)),
         energy=spent,
         devices_empty=None if spent is None and not empty else empty,
+        machine=machine(metered, method, len(well)),
         head_macs=cost.head_macs,
         head_parameters=cost.head_parameters,
         head_bytes=cost.head_bytes,

@@ -11,7 +11,7 @@ from edge.meter import STAGES, Provenance
 from fedsim.measure.blocks import NOT_APPLICABLE, Block, engineering, print_tables, spread
 from fedsim.measure.schema import Distribution, Energy, Latency, Row, Summary
 
-__all__ = ["cost_tables", "energy_tables", "latency_tables", "print_results"]
+__all__ = ["cost_tables", "energy_tables", "latency_tables", "machine_tables", "print_results"]
 
 _UNAVAILABLE = "unavailable"
 
@@ -23,7 +23,8 @@ def print_results(summary: Summary, console: Console) -> None:
     off or broken: a console too narrow even for that gets lines longer than it is wide.
     """
     width = console.width
-    tables = [*cost_tables(summary, width), *latency_tables(summary, width), *energy_tables(summary, width)]
+    tables = [*cost_tables(summary, width), *latency_tables(summary, width)]
+    tables += [*energy_tables(summary, width), *machine_tables(summary, width)]
     print_tables(tables, console)
     for row in summary.rows:
         for remark in row.remarks:
@@ -115,6 +116,17 @@ def energy_tables(summary: Summary, width: int) -> list[Table]:
     return _tables(summary, blocks, width)
 
 
+def machine_tables(summary: Summary, width: int) -> list[Table]:
+    """One row for each method: what the machine's meters said. Arguments as of :func:`cost_tables`.
+
+    No table where none of them gave a reading, and no column for one that gave none.
+    """
+    meters = dict.fromkeys(one.meter for row in summary.rows for one in row.machine if one.watts is not None)
+    subject = "energy of this machine, mJ a sample / mean W, measured"
+    columns = [(name, [_metered(row, name) for row in summary.rows]) for name in meters]
+    return _tables(summary, [Block(subject, [column]) for column in columns], width)
+
+
 def _tables(summary: Summary, blocks: Sequence[Block], width: int) -> list[Table]:
     name = str(summary.scenario.get("name", "results"))
     return spread(name, "method", [row.method for row in summary.rows], blocks, width)
@@ -177,6 +189,13 @@ def _mj(joules: float | None) -> str:
         return NOT_APPLICABLE
     value = 1e3 * joules
     return f"{value:.3g}" if value < 9.995 else f"{value:.1f}" if value < 99.95 else f"{value:.0f}"
+
+
+def _metered(row: Row, meter: str) -> str:
+    reading = next((one for one in row.machine if one.meter == meter), None)
+    if reading is None:
+        return NOT_APPLICABLE
+    return _UNAVAILABLE if reading.watts is None else f"{_mj(reading.sample_j)} / {reading.watts:.1f}"
 
 
 def _troubles(row: Row) -> str:

@@ -112,6 +112,14 @@ def test_a_rail_that_is_not_for_everybody_is_not_allowed():
     assert (found.state, found.meters) == ("not allowed", ())
 
 
+def test_a_label_that_cannot_be_read_is_no_rail(tmp_path):
+    folder = hwmon_rail(tmp_path, 1, "VDD_IN", 5000, 1000)
+    label = folder / "in1_label"
+    label.unlink()
+    label.mkdir()  # reading it fails for every user, root included
+    assert rails(tmp_path) == []
+
+
 def test_a_meter_measures_one_window_at_a_time(orin):
     (meter,) = find((orin,)).meters
     with pytest.raises(RuntimeError, match="start"):

@@ -55,6 +55,13 @@ def test_errors_are_of_the_prediction_against_what_was_measured(tmp_path: Path) 
     ]
 
 
+def test_the_meters_of_a_machine_are_no_stage(tmp_path: Path) -> None:
+    meter = Event("r", "png", "package-0", "machine-package", 1e9, 2.0, "measured", joules=40.0)
+    one = only(both(tmp_path, [*series(), meter], [*series(), meter]))
+    assert list(one.timings) == ["head", "send", "total"]
+    assert not one.joules
+
+
 def test_an_error_comes_with_what_it_could_be_by_noise(tmp_path: Path) -> None:
     one = only(both(tmp_path, series(1.02), series()))
     send = one.timings["send"]

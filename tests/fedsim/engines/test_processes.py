@@ -15,48 +15,25 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from safetensors.numpy import save_file
 
-from edge import bundle
-from edge.bundle import ModelSpec
-from edge.link import Direction, LinkSpec
+from edge.link import Direction, LinkSpec, Trace
 from edge.meter import Event
 from edge.schedule import Schedule
-from fedsim import data
 from fedsim.engines import inprocess, processes
-from fedsim.engines.plan import DevicePlan, Method, RunPlan
+from fedsim.engines.plan import DevicePlan, RunPlan
 from fedsim.errors import EngineError
 from fedsim.measure import ledger
 
-
-def made(folder: Path, name: str, bottleneck: str | None, cut: str) -> Method:
-    spec = ModelSpec(name, "digits-cnn", {"widths": [4, 6, 8]}, cut, None, (1, 8, 8), bottleneck)
-    torch.manual_seed(0)
-    model = bundle.build(spec).eval()
-    bundle.save(model, spec, folder / "models" / name)
-    return Method(name, folder / "models" / name, bottleneck is None)
+from .plans import made, repeated, small
 
 
 @pytest.fixture
 def plan(tmp_path: Path) -> RunPlan:
-    dataset = data.load("digits")
-    samples = tmp_path / "samples.safetensors"
-    save_file({"images": dataset.x_test[:21], "labels": dataset.y_test[:21]}, samples)
-    return RunPlan(
-        run="test",
-        folder=tmp_path,
-        methods=(
-            made(tmp_path, "local", None, "output"),
-            made(tmp_path, "float32", "float32", "stage2"),
-            made(tmp_path, "png", "png", "input"),
-        ),
-        samples=samples,
-        sample_count=21,
-        devices=tuple(DevicePlan(f"device-{n}", 1, 10.0, None) for n in range(2)),
-        workers=1,
-        batch_size=4,
-        batch_wait_ms=0.0,
+    return small(
+        tmp_path,
+        made(tmp_path, "local", None, "output"),
+        made(tmp_path, "float32", "float32", "stage2"),
+        made(tmp_path, "png", "png", "input"),
     )
 
 
@@ -105,14 +82,6 @@ def kill(module: bytes) -> None:
     for pid in children():
         if module in Path(f"/proc/{pid}/cmdline").read_bytes():
             os.kill(pid, signal.SIGKILL)
-
-
-def repeated(plan: RunPlan, times: int) -> RunPlan:
-    dataset = data.load("digits")
-    path = plan.folder / "more.safetensors"
-    images, labels = dataset.x_test[:21], dataset.y_test[:21]
-    save_file({"images": np.tile(images, (times, 1, 1, 1)), "labels": np.tile(labels, times)}, path)
-    return dataclasses.replace(plan, samples=path, sample_count=21 * times)
 
 
 def test_a_killed_server_is_started_again_and_no_sample_is_lost(plan: RunPlan) -> None:
@@ -248,6 +217,25 @@ def test_devices_share_a_link_keep_their_schedules_and_take_their_time(plan: Run
     plain = dataclasses.replace(linked, folder=plan.folder / "plain")
     inprocess.run(plain, lambda _: None)
     assert sizes(events) == sizes(ledger.read_events(plain.events))
+
+
+def test_every_method_meets_the_same_part_of_a_trace(plan: RunPlan) -> None:
+    # Over the first second a payload takes long, and from then on no time at all.
+    trace = Trace([0.0, 1.0], [40e3, 50e6], repeat=False)
+    linked = behind_a_link(repeated(plan, 4), up=Direction(trace=trace))
+    methods = tuple(dataclasses.replace(linked.methods[0], name=name) for name in ("first", "second"))
+    processes.run(dataclasses.replace(linked, methods=methods), lambda _: None)
+    events = ledger.read_events(plan.events)
+    for method in methods:
+        sends = sorted(
+            (event for event in events if (event.method, event.stage) == (method.name, "send")),
+            key=lambda event: event.start_s,
+        )
+        alone_s = 8 * (sends[0].payload_bytes or 0) / 40e3
+        assert alone_s > 0.05
+        took = [event.duration_s for event in sends]
+        assert sum(one >= alone_s for one in took[:10]) >= 3
+        assert float(np.median(took[-20:])) < alone_s
 
 
 def sizes(events: list[Event]) -> dict[int | None, tuple[int | None, int | None]]:

@@ -82,6 +82,25 @@ def energy(events: Sequence[Event], well: set[int], correct: int | None) -> dict
     }
 
 
+def machine(events: Sequence[Event], well: set[int]) -> list[dict[str, Any]]:
+    found = []
+    for event in events:
+        if event.stage.startswith("machine"):
+            known = event.joules is not None
+            found.append(
+                {
+                    "meter": event.client,
+                    "what": event.stage.removeprefix("machine").removeprefix("-") or None,
+                    "sample_j": event.joules / len(well) if known and well else None,
+                    "watts": event.joules / event.duration_s if known and event.duration_s else None,
+                    "seconds": event.duration_s,
+                    "provenance": event.provenance,
+                    "detail": event.detail,
+                }
+            )
+    return found
+
+
 def figures(events: Sequence[Event], *, learned: bool = True) -> dict[str, Any]:
     """What :func:`fedsim.measure.summary.summarise` derives from the events of one method that sends."""
     totals = [event for event in events if event.stage == "total"]
@@ -135,5 +154,6 @@ def figures(events: Sequence[Event], *, learned: bool = True) -> dict[str, Any]:
         "answered_per_s": len(well) / span if span > 0 else None,
         "energy": spent,
         "devices_empty": empty if spent is not None or empty else None,
+        "machine": machine(events, well),
         "latency_provenance": weakest([event for event in events if event.stage in STAGES]),
     }

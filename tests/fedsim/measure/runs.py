@@ -76,6 +76,22 @@ def stream(method: str, wire: int | None, client: str = "a", rate: float | None 
     return Event("r", method, client, "stream", 1e9, 1.0, "measured", rate=rate, wire_bytes=wire)
 
 
+def machine(
+    method: str,
+    meter: str,
+    joules: float | None,
+    *,
+    stage: str = "machine-package",
+    seconds: float = 4.0,
+    rate: float | None = None,
+    detail: str = "RAPL counter",
+) -> Event:
+    """What a meter of the machine said of a method; unavailable without joules."""
+    provenance = "unavailable" if joules is None else "measured"
+    more = {"rate": rate, "joules": joules, "detail": detail}
+    return Event("r", method, meter, stage, 1e9, seconds, provenance, **more)
+
+
 def metered(
     events: Sequence[Event], joules: dict[str, float], devices: dict[str, float], clients: Sequence[str] = "a"
 ) -> list[Event]:

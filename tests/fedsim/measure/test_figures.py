@@ -56,6 +56,11 @@ def ledger_of(seed: int, samples: int) -> list[Event]:
                 if chance.random() < 0.97:
                     spent = {"joules": chance.random(), "rate": 0.3}
                     events.append(Event("r", "f", client, stage, 0.0, 9.0, "modelled", **spent))
+    for meter, stage in (("package-0", "machine-package"), ("gpu-0", "machine-gpu")):
+        if chance.random() < 0.5:
+            spent = {"rate": 0.3, "joules": 99 * chance.random() if chance.random() < 0.8 else None}
+            how = "unavailable" if spent["joules"] is None else "measured"
+            events.append(Event("r", "f", meter, stage, 0.0, chance.choice([0.0, 7.0]), how, **spent))
     for client in clients:
         if chance.random() < 0.3:
             events.append(Event("r", "f", client, "battery-empty", 5.0, 0.0, "modelled", rate=0.3))
@@ -98,4 +103,7 @@ def test_the_ledgers_above_show_everything() -> None:
     spent = [row["energy"] for row in rows if row["energy"] is not None]
     for key in ("head_j", "base_j", "incremental_j", "total_j", "per_correct_j", "sample_j"):
         assert 3 < sum(one[key] is None for one in spent) < len(spent) - 10, key
+    said = [one for row in rows for one in row["machine"]]
+    for key in ("sample_j", "watts"):
+        assert 3 < sum(one[key] is None for one in said) < len(said) - 10, key
     assert all(set(row["latency_ms"]) == set(STAGES) for row in rows)

@@ -286,7 +286,9 @@ def test_the_published_schema_is_the_generated_one() -> None:
     assert published == json_schema(), "run: python -m fedsim.measure.summary > docs/summary.schema.json"
 
 
-@pytest.mark.parametrize("model", ["Summary", "Row", "Environment", "Outcomes", "ByteProvenance", "Energy"])
+@pytest.mark.parametrize(
+    "model", ["Summary", "Row", "Environment", "Outcomes", "ByteProvenance", "Energy", "MeterReading"]
+)
 def test_every_key_is_documented(model: str) -> None:
     page = (DOCS / "summary.md").read_text(encoding="utf-8")
     schema = json_schema()

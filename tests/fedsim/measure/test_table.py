@@ -7,13 +7,20 @@ from rich.table import Table
 
 from edge.meter import STAGES, Event
 from fedsim.measure.schema import Summary
-from fedsim.measure.table import cost_tables, energy_tables, latency_tables, print_results
+from fedsim.measure.table import (
+    cost_tables,
+    energy_tables,
+    latency_tables,
+    machine_tables,
+    print_results,
+)
 
 from .runs import (
     CODEC,
     LEARNED,
     LOCAL,
     camera_fleet,
+    machine,
     metered,
     quickstart,
     sample,
@@ -149,6 +156,37 @@ def test_empty_batteries_get_a_column_only_where_there_are_some() -> None:
     assert headers(table)[-1] == "provenance"
     (table,) = energy_tables(summary_of([*events, empty], {"f": LEARNED}), WIDE)
     assert (headers(table)[-1], cells(table, "f")[-1]) == ("devices\nempty", "1")
+
+
+def test_the_machine_has_a_column_for_each_meter_that_gave_a_reading() -> None:
+    events = [
+        *(event for number in range(4) for event in sample("f", number, payload=9)),
+        machine("f", "package-0", 50.0),
+        machine("f", "package-1", None),
+        machine("f", "gpu-0", 0.02, stage="machine-gpu"),
+        *sample("png", 0, payload=9, outcome="failed"),
+        machine("png", "package-0", 6.0),
+        machine("png", "package-1", None),
+        machine("png", "gpu-0", None, stage="machine-gpu"),
+        *sample("local", 0, outcome="local"),
+    ]
+    summary = summary_of(events, {"f": LEARNED, "png": CODEC, "local": LOCAL})
+    (table,) = machine_tables(summary, WIDE)
+    assert headers(table) == ["method", "package-0", "gpu-0"]
+    assert cells(table, "f") == ["f", "12500 / 12.5", "5 / 0.0"]
+    assert cells(table, "png") == ["png", f"{DASH} / 1.5", "unavailable"]
+    assert cells(table, "local") == ["local", DASH, DASH]
+    assert "energy of this machine, mJ a sample / mean W, measured" in str(table.title)
+    assert energy_tables(summary, WIDE) == []
+    assert sum("energy of this machine" in line for line in printed(summary, 120)) == 1
+
+
+def test_a_machine_without_a_reading_has_no_table() -> None:
+    events = [*sample("f", 0, payload=9), machine("f", "none", None, stage="machine", detail="no RAPL zone")]
+    summary = summary_of(events, {"f": LEARNED})
+    assert [reading.detail for reading in summary.rows[0].machine] == ["no RAPL zone"]
+    assert machine_tables(summary, WIDE) == []
+    assert not any("machine" in line or "RAPL" in line for line in printed(summary, 120))
 
 
 def test_what_was_due_has_a_response() -> None:
