@@ -1,6 +1,12 @@
 """Links: what one is, bandwidth traces, and what emulates one in wall time.
 
-``python -m edge.link --listen 127.0.0.1:0 --to 127.0.0.1:50051 --spec link.json``
+A relay, which needs no privileges::
+
+    python -m edge.link --listen 127.0.0.1:0 --to 127.0.0.1:50051 --spec link.json
+
+or the kernel's own shaping of an interface::
+
+    python -m edge.link --interface eth0 --spec link.json
 """
 
 from edge.link.errors import LinkError

@@ -49,6 +49,11 @@ class Line:
         self._limit(direction)
         self._deliver()
 
+    def restart_trace(self) -> None:
+        """Let the trace, if there is one, begin anew."""
+        self.pacer.restart_trace(self._now())
+        self._wake()
+
     def put(self, flow: Flow[End], data: bytes) -> None:
         """Send ``data``."""
         self.pacer.put(flow, data, self._now())

@@ -98,7 +98,7 @@ class Pacer(Generic[K]):
     Args:
         direction: rate, delay, jitter and loss.
         spec: how the flows share it, and the size of packets.
-        now: when a trace begins.
+        now: when a trace begins, unless :meth:`restart_trace` says otherwise.
         seed: of jitter, loss and contention.
     """
 
@@ -128,6 +128,11 @@ class Pacer(Generic[K]):
             flows = dict.fromkeys(flow for flow, _ in self._turns)
             self._turns = deque((flow, flow.waiting if fifo else 0) for flow in flows)
         self._set(direction, spec, self._began_s if same else now)
+
+    def restart_trace(self, now: float) -> None:
+        """Let the trace, if there is one, begin anew; the packet in service ends as it began."""
+        self._serve(now)
+        self._began_s = now
 
     def put(self, flow: Flow[K], data: bytes, now: float) -> None:
         """``data`` of a flow comes to the link, in time for a packet that begins right now."""

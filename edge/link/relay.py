@@ -110,6 +110,12 @@ class Relay:
             up.change(spec.up, spec)
             down.change(spec.down, spec)
 
+    def restart_traces(self) -> None:
+        """Let the traces of both directions begin anew now, those of all open connections included."""
+        for up, down in self._all_lines():
+            up.restart_trace()
+            down.restart_trace()
+
     def counters(self) -> dict[str, Any]:
         """What each direction has carried, in all and by connection, and for how many seconds it has run.
 

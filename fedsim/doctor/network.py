@@ -86,7 +86,7 @@ def net_admin() -> list[Finding]:
 
 def namespaces() -> list[Finding]:
     """Whether a network namespace can be made, and by whom."""
-    needed = "links in the kernel that leave the machine's own alone; tells of tbf, netem, ifb"
+    needed = "finding out about tbf, netem and ifb"
     name, remedy = (
         "network namespaces",
         "sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone; or root",
@@ -102,13 +102,14 @@ def namespaces() -> list[Finding]:
 
 def qdiscs() -> list[Finding]:
     """What a link in the kernel is made of, each added to an interface of a namespace of its own."""
-    absent = [program for program in _PROGRAMS if not installed(program)]
-    way, said = (None, None) if absent else _namespace()
+    for program, package in _PROGRAMS.items():
+        if not installed(program):
+            remedy = f"install {package}"
+            return [_not_probed(kind, program, needed, remedy) for kind, (_, needed, _) in _KINDS.items()]
+    way, said = _namespace()
     findings = []
     for kind, (commands, needed, option) in _KINDS.items():
-        if absent:
-            finding = _not_probed(kind, absent[0], needed, f"install {_PROGRAMS[absent[0]]}")
-        elif way is None:
+        if way is None:
             finding = Finding(kind, "unknown", f"cannot be probed: {said.said}", needed, "network namespaces")
         else:
             tried = output([*way, "sh", "-c", commands], _TIMEOUT_S)

@@ -65,9 +65,7 @@ def test_the_command_tells_the_same_to_people_and_programs(monkeypatch: pytest.M
     assert all(finding.found for finding in findings)
     named = by_name(findings)
     assert len(named) == len(findings)
-    assert {"python", "ray", "powercap", "zeus", "tbf", "htb", "netem", "ifb", "tun", "docker engine"} <= set(
-        named
-    )
+    assert {"python", "ray", "powercap", "zeus", "tbf", "netem", "ifb", "tun", "docker engine"} <= set(named)
     shown = CliRunner().invoke(app, ["doctor"])
     assert shown.exit_code == 0
     rows = [line.split("  ")[0] for line in shown.stdout.splitlines()]
@@ -178,7 +176,7 @@ def test_the_kernel_is_asked_for_real() -> None:
     ):
         pytest.skip("needs tc, unshare, and a network namespace")
     found = by_name(network.qdiscs())
-    assert list(found) == ["tbf", "htb", "netem", "ifb"]
+    assert list(found) == ["tbf", "netem", "ifb"]
     assert {finding.state for finding in found.values()} <= {"yes", "no"}, found
 
 
@@ -188,7 +186,9 @@ def test_without_tc_nothing_is_claimed(tools: Path) -> None:
     found = by_name(network.qdiscs())
     assert {finding.state for finding in found.values()} == {"unknown"}
     assert found["tbf"].found == "cannot be probed: tc is not installed"
-    assert found["ifb"].found == "cannot be probed: ip is not installed"
+    assert found["ifb"].remedy == "install iproute2"
+    tool(tools, "tc", "exit 0")
+    assert by_name(network.qdiscs())["ifb"].found == "cannot be probed: ip is not installed"
 
 
 def test_where_no_namespace_is_allowed(tools: Path) -> None:
@@ -211,14 +211,19 @@ def test_what_tc_says_decides(tools: Path) -> None:
         tools,
         "tc",
         'case "$*" in *netem*) echo "Error: Specified qdisc kind is unknown." >&2; exit 2;; '
-        '*htb*) echo "RTNETLINK answers: Operation not permitted" >&2; exit 2;; esac',
+        '*tbf*) echo "RTNETLINK answers: Operation not permitted" >&2; exit 2;; '
+        '*filter*) echo "Error: TC classifier not found." >&2; exit 2;; esac',
     )
-    tool(tools, "ip", 'echo "What is ifb?" >&2; exit 1')
+    tool(tools, "ip", "exit 0")
     assert network.namespaces()[0].found == "by any user, with a user namespace"
     found = {name: (finding.state, finding.found) for name, finding in by_name(network.qdiscs()).items()}
-    assert found["tbf"][0] == "yes"
+    assert found["tbf"] == ("not allowed", "RTNETLINK answers: Operation not permitted")
     assert found["netem"] == ("no", "Error: Specified qdisc kind is unknown.")
-    assert found["htb"] == ("not allowed", "RTNETLINK answers: Operation not permitted")
+    assert found["ifb"] == ("no", "Error: TC classifier not found.")
+    tool(tools, "ip", 'echo "What is ifb?" >&2; exit 1')
+    tool(tools, "tc", "exit 0")
+    found = {name: (finding.state, finding.found) for name, finding in by_name(network.qdiscs()).items()}
+    assert found["tbf"] == ("yes", "added to a namespace of its own")
     assert found["ifb"] == ("unknown", "What is ifb?")
 
 

@@ -263,6 +263,33 @@ def test_a_changed_trace_begins_anew_and_the_same_one_goes_on():
     assert ends(run(line, [(5.5, flow, 1448)]))[flow] == pytest.approx(6.5)
 
 
+def test_a_trace_begins_anew_behind_the_packet_in_service():
+    trace = Trace([0, 10], [PACKET, 10 * PACKET], duration_s=20)
+    flow = Flow("a")
+    line = pacer(Direction(trace=trace))
+    line.put(flow, bytes(1448 * 12), 9.5)  # half a packet by 10 s, and ten a second from there on
+    line.restart_trace(10.0)
+    # The first ends at 10.05 s; the others find the trace's first rate until 20 s, 9.95 packets.
+    expected = [10.05, *(10.05 + n for n in range(1, 10)), 20.005, 20.105]
+    assert [time for time, _, _ in run(line, [])] == pytest.approx(expected)
+
+
+def test_a_trace_begins_anew_on_an_idle_link_whose_last_packet_is_long_gone():
+    flow = Flow("a")
+    line = pacer(Direction(trace=Trace([0, 1], [PACKET, 10 * PACKET], duration_s=100)))
+    assert ends(run(line, [(50.0, flow, 1448)]))[flow] == pytest.approx(50.1)
+    line.restart_trace(60.0)
+    assert ends(run(line, [(60.0, flow, 1448 * 2)]))[flow] == pytest.approx(61.1)
+
+
+def test_without_a_trace_there_is_nothing_to_begin_anew():
+    flow = Flow("a")
+    line = pacer(Direction(PACKET))
+    line.put(flow, bytes(1448 * 2), 0.0)
+    line.restart_trace(0.5)
+    assert [time for time, _, _ in run(line, [])] == pytest.approx([1.0, 2.0])
+
+
 @pytest.mark.parametrize("first", ["fifo", "processor"])
 def test_sharing_may_change_while_packets_wait(first):
     a, b = Flow("a"), Flow("b")

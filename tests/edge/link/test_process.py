@@ -8,11 +8,12 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
-from edge.link import Direction, LinkSpec
+from edge.link import Direction, LinkSpec, Trace
 
 ROOT = Path(__file__).parents[3]
 
@@ -103,6 +104,25 @@ def test_it_relays_counts_rereads_its_link_and_ends_at_once(begin, wait_until, t
     assert last["down"]["busy_s"] > 0
     assert last["connections"][0]["peer"].startswith("127.0.0.1:")
     assert relay.output.startswith("relaying from 127.0.0.1:")
+
+
+def test_its_traces_begin_anew_when_it_is_told(begin, wait_until, tmp_path):
+    slow_s = 0.5
+    trace = Trace([0, slow_s], [1e3, 100e6], repeat=False)
+    (tmp_path / "link.json").write_text(LinkSpec(Direction(trace=trace)).to_json())
+    relay, address = begin()
+    time.sleep(slow_s)
+    with socket.create_connection(address, timeout=20) as connection:
+        exchange(connection, 1448)  # the trace is fast by now, and stays so
+        relay.popen.send_signal(signal.SIGUSR2)
+
+        def slow_again():
+            began = time.monotonic()
+            exchange(connection, 1448)
+            return time.monotonic() - began > slow_s / 2
+
+        wait_until(slow_again, "a trace that begins anew")
+        assert relay.end(signal.SIGTERM) == 0
 
 
 def test_it_ends_with_who_holds_its_leash(echo, tmp_path):

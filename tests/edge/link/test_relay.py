@@ -304,6 +304,27 @@ def test_a_link_changes_while_it_runs():
     run(check())
 
 
+@pytest.mark.parametrize("sharing", ["alone", "processor"])
+def test_traces_begin_anew_when_asked_with_connections_open(sharing):
+    async def check():
+        slow_s = 0.5
+        trace = Trace([0, slow_s], [1e3, 100e6], repeat=False)
+        both = Direction(trace=trace)
+        async with relayed(LinkSpec(both, both, sharing=sharing)) as (relay, _):
+            reader, writer = await connect(relay)
+            await asyncio.sleep(slow_s)
+            writer.write(bytes(1448))  # the trace is fast by now, and stays so
+            await reader.readexactly(1448)
+            began = time.monotonic()
+            relay.restart_traces()
+            writer.write(bytes(1448))
+            await reader.readexactly(1448)
+            assert time.monotonic() - began >= slow_s
+            await closed(writer)
+
+    run(check())
+
+
 def test_links_of_their_own_do_not_wait_for_each_other():
     async def check(sharing):
         spec = LinkSpec(Direction(2e6), sharing=sharing)
