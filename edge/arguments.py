@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 __all__ = [
     "Parser",
@@ -20,7 +20,13 @@ __all__ = [
 
 
 class Parser(argparse.ArgumentParser):
-    """Reports a bad argument in one line and exits with 2."""
+    """Reports a bad argument in one line and exits with 2.
+
+    ``@FILE`` stands for the arguments in a file, one on each line.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(fromfile_prefix_chars="@", **settings)
 
     def error(self, message: str) -> NoReturn:
         """Print ``message`` behind the program's name, without the usage."""

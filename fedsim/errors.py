@@ -18,6 +18,7 @@ __all__ = [
     "OutputError",
     "Problem",
     "RunExistsError",
+    "SamplesFailedError",
     "ScenarioError",
     "SimulationError",
     "SweepError",
@@ -63,6 +64,12 @@ class TrainingError(FedsimError):
 
 class EngineError(FedsimError):
     """The engine could not carry the scenario out."""
+
+    exit_code = 1
+
+
+class SamplesFailedError(FedsimError):
+    """More samples of a run have failed than its scenario allows. The run is finished, and stays."""
 
     exit_code = 1
 

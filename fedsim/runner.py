@@ -23,7 +23,7 @@ from safetensors.numpy import save_file
 from fedsim import data
 from fedsim.data import Dataset
 from fedsim.engines.plan import Engine, RunPlan
-from fedsim.errors import ScenarioError
+from fedsim.errors import SamplesFailedError, ScenarioError
 from fedsim.federated.run import perform_federation, write_federation
 from fedsim.federated.runner import Federated, federate
 from fedsim.fleet import Paces, cells_of, device_plans, group_plans, remarks
@@ -82,6 +82,7 @@ def run(
         ``federation.png``, ``partition.png``, ``rounds.json`` and ``states/``.
 
     Raises:
+        SamplesFailedError: more samples than may have; the run folder is there all the same.
         FedsimError: nothing is left behind then, but for the checkpoints where the trainings were not to
             blame: a full disk, or an engine that failed.
     """
@@ -99,7 +100,27 @@ def run(
             print_federation(summary.federation, scenario.name, console)
         if scenario.data.remark:
             console.print(f"Note: {scenario.data.remark}.")
+    if isinstance(scenario, Scenario):
+        _check_failures(scenario, summary, out)
     return out
+
+
+def _check_failures(scenario: Scenario, summary: Summary, out: Path) -> None:
+    """See that no more samples have failed than may.
+
+    Raises:
+        SamplesFailedError: names the rows in which they have.
+    """
+    most = ENGINES[scenario.engine].most_failed if scenario.most_failed is None else scenario.most_failed
+    counts = {row.method: (row.outcomes.failed, row.samples) for row in summary.rows}
+    wrong = [
+        f"{failed} of {count} samples of {method}"
+        for method, (failed, count) in counts.items()
+        if failed > most * count
+    ]
+    if wrong:
+        allowed = f"allowed is a share of {most:g} (most_failed)"
+        raise SamplesFailedError(f"{', '.join(wrong)} failed; {allowed}. The results are in {out}")
 
 
 def perform(

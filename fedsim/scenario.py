@@ -88,6 +88,7 @@ class Scenario(Section):
     federation: FederationSection | None = None
     engine: Engine = "processes"
     duration_s: Positive | None = None
+    most_failed: Annotated[float, Field(ge=0, le=1)] | None = None
     sweep: Annotated[tuple[SweepGrid, ...], BeforeValidator(grid.as_grids)] = ()
 
     @property

@@ -47,6 +47,7 @@ class EngineInfo:
     most_devices: int  #: devices that one run may have
     virtual: bool = False  #: time, devices, radios and batteries are models
     paced: bool = False  #: stages take as long as on the devices that are named
+    most_failed: float = 1.0  #: share of the samples that may fail, where the scenario does not say
 
 
 #: Engines by name.
@@ -56,6 +57,13 @@ ENGINES = {
         title="A tail server process and a process for each device, at most 64, on loopback.",
         most_devices=64,
         paced=True,
+    ),
+    "containers": EngineInfo(
+        module="fedsim.engines.containers",
+        title="The same programs in containers, which docker compose starts (docs/containers.md).",
+        most_devices=1000,
+        paced=True,
+        most_failed=0.0,
     ),
     "inprocess": EngineInfo(
         module="fedsim.engines.inprocess",

@@ -35,13 +35,19 @@ from edge.energy.discovery import SYSFS
 from edge.leash import READY
 from fedsim.engines.children import STOP_S, Announced, Child
 from fedsim.engines.machine import Machine
-from fedsim.engines.plan import DevicePlan, RunPlan
+from fedsim.engines.plan import RunPlan
+from fedsim.engines.programs import (
+    SOME_SAMPLES_FAILED,
+    FinishedSamples,
+    device_arguments,
+    link_arguments,
+    server_arguments,
+)
 
 __all__ = ["run"]
 
 _POLL_S = 0.1
 _RESTARTS = 2  # of a server that dies
-_SOME_SAMPLES_FAILED = 4  # exit code of edge.device; the ledger says which
 
 
 def run(plan: RunPlan, report: Callable[[int], None], sysfs: Sequence[Path] = SYSFS) -> list[str]:
@@ -77,7 +83,9 @@ def run(plan: RunPlan, report: Callable[[int], None], sysfs: Sequence[Path] = SY
         for number, device in enumerate(plan.devices):
             reached = server if device.cell is None or server is None else links[device.cell]
             address = None if reached is None else reached.address
-            devices.append(_Device(device.client, _device_command(plan, number, device, address), logs))
+            command = [sys.executable, "-m", "edge.device", "--leashed"]
+            command += device_arguments(plan, number, device, address)
+            devices.append(_Device(device.client, command, logs))
             started.append(devices[-1])
         _wait(plan, server, list(links.values()), devices, machine, report)
         for link in links.values():
@@ -95,11 +103,7 @@ class _Server(Announced):
     """The tail server; serves when constructed."""
 
     def __init__(self, plan: RunPlan, logs: Path) -> None:
-        command = [sys.executable, "-m", "edge.server", "--workers", str(plan.workers)]
-        command += ["--batch", str(plan.batch_size), "--wait-ms", str(plan.batch_wait_ms)]
-        bundles = dict.fromkeys(method.bundle for method in plan.methods if not method.local)
-        for bundle in bundles:  # a bundle serves all its levels
-            command += ["--model", str(bundle)]
+        command = [sys.executable, "-m", "edge.server", *server_arguments(plan)]
         super().__init__("server", command, logs, plan.folder / "server.json")
         #: What it was started again for.
         self.restarts: list[str] = []
@@ -129,9 +133,8 @@ class _Link(Announced):
         self._varies = link.up.trace is not None or link.down.trace is not None
         plan.links.mkdir(exist_ok=True)
         spec.write_text(link.to_json() + "\n", encoding="utf-8")
-        command = [sys.executable, "-m", "edge.link", "--to", server.address, "--spec", str(spec)]
-        command += ["--seed", str(plan.seed + list(plan.cells).index(cell))]
-        command += ["--counters", str(self._counters)]
+        command = [sys.executable, "-m", "edge.link"]
+        command += link_arguments(plan, cell, server.address, spec, self._counters)
         super().__init__(name, command, logs, plan.folder / f"{name}.json")
 
     def check(self) -> None:
@@ -185,31 +188,6 @@ class _Device(Child):
             self._child.stdin.flush()
 
 
-def _device_command(plan: RunPlan, number: int, device: DevicePlan, server: str | None) -> list[str]:
-    command = [sys.executable, "-m", "edge.device", "--leashed", "--run", plan.run, "--client", device.client]
-    command += ["--samples", str(plan.samples), "--shard", f"{number}/{len(plan.devices)}"]
-    command += ["--out", str(plan.events / f"{device.client}.jsonl")]
-    command += ["--in-flight", str(device.in_flight), "--deadline", str(device.deadline_s)]
-    if server is not None:
-        command += ["--server", server]
-    if device.fallback is not None:
-        command += ["--fallback", str(device.fallback)]
-    if device.erasure:
-        command += ["--erase", str(device.erasure), "--erase-seed", str(device.erasure_seed)]
-    if device.schedule is not None:
-        command += ["--schedule", str(device.schedule)]
-    for method in plan.methods:
-        command += ["--model", str(method.bundle), "--as", method.name]
-        if method.level is not None:
-            command += ["--level", str(method.level)]
-        if device.pace is not None and method.name in device.pace:
-            head_s, encode_s = device.pace[method.name]
-            command += ["--head-s", repr(float(head_s))]
-            if encode_s is not None:
-                command += ["--encode-s", repr(float(encode_s))]
-    return command
-
-
 def _wait(
     plan: RunPlan,
     server: _Server | None,
@@ -218,7 +196,7 @@ def _wait(
     machine: Machine,
     report: Callable[[int], None],
 ) -> None:
-    counters = [_FinishedSamples(plan.events / f"{device.client}.jsonl") for device in plan.devices]
+    counters = [FinishedSamples(plan.events / f"{device.client}.jsonl") for device in plan.devices]
     running = list(devices)
     begun = 0
     while running:
@@ -227,7 +205,7 @@ def _wait(
             code = device.poll()
             if code is None:
                 continue
-            if code not in (0, _SOME_SAMPLES_FAILED):
+            if code not in (0, SOME_SAMPLES_FAILED):
                 raise device.failure(code)
             running.remove(device)
         if server is not None and running:
@@ -246,24 +224,3 @@ def _wait(
             begun += 1
             for device in running:
                 device.let_go()
-
-
-class _FinishedSamples:
-    """Counts the samples that are final in an event file that is still being written."""
-
-    _MARK = b'"outcome":'
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._offset = 0
-        self._count = 0
-
-    def count(self) -> int:
-        if self._path.exists():
-            with self._path.open("rb") as file:
-                file.seek(self._offset)
-                new = file.read()
-            whole = new[: new.rfind(b"\n") + 1]
-            self._offset += len(whole)
-            self._count += whole.count(self._MARK)
-        return self._count

@@ -1,0 +1,240 @@
+"""The engine and the scripts of the containers, without containers: the same programs, pipes and files."""
+
+import dataclasses
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from edge.link import Direction, LinkSpec
+from edge.meter import Event
+from fedsim.engines import containers, inprocess
+from fedsim.engines.plan import RunPlan
+from fedsim.errors import EngineError
+from fedsim.measure import ledger
+
+from .plans import made, repeated, small
+
+ROOT = Path(__file__).parents[3]
+
+Start = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> RunPlan:
+    return small(
+        tmp_path,
+        made(tmp_path, "local", None, "output"),
+        made(tmp_path, "float32", "float32", "stage2", rate=0.5),
+    )
+
+
+@pytest.fixture
+def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "shared"
+    folder.mkdir()
+    monkeypatch.setenv(containers.FOLDER, str(folder))
+    for name in ("_SERVER", "_LINK"):
+        monkeypatch.setattr(containers, name, "127.0.0.1")
+    ports = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
+    monkeypatch.setattr(containers, "_PORT", ports[0].getsockname()[1])
+    monkeypatch.setattr(containers, "_LINK_PORT", ports[1].getsockname()[1])
+    for port in ports:
+        port.close()
+    return folder
+
+
+@pytest.fixture
+def start(shared: Path) -> Iterator[Start]:
+    """Starts a service, as its container would; all are ended behind the test."""
+    started: list[subprocess.Popen[str]] = []
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+
+    def starts(service: str, **environment: str) -> subprocess.Popen[str]:
+        env = {**os.environ, "PATH": path, containers.FOLDER: str(shared), **environment}
+        command = [str(ROOT / "docker" / service)]
+        started.append(
+            subprocess.Popen(
+                command, cwd=ROOT, env=env, text=True, start_new_session=True, stderr=subprocess.PIPE
+            )
+        )
+        return started[-1]
+
+    yield starts
+    (shared / "ended").touch()
+    for service in started:
+        if service.poll() is None:
+            service.terminate()
+            try:
+                service.wait(10)
+            except subprocess.TimeoutExpired:
+                os.killpg(service.pid, signal.SIGKILL)
+                service.wait(10)
+        service.stderr.close()  # type: ignore[union-attr]
+
+
+def totals(plan: RunPlan) -> list[Event]:
+    events = ledger.read_events(plan.events)
+    ledger.check(events, {method.name: set(range(plan.sample_count)) for method in plan.methods})
+    return [event for event in events if event.stage == "total"]
+
+
+def finished(shared: Path, number: int, client: str) -> None:
+    """Wait until a device has told of so many samples."""
+    file, deadline = shared / "events" / f"{client}.jsonl", time.monotonic() + 60
+    while not file.exists() or file.read_text().count('"outcome"') < number:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def child_of(service: subprocess.Popen[str]) -> int:
+    """The program that a service runs."""
+    listed = subprocess.run(
+        ["pgrep", "-P", str(service.pid), "-f", "edge"], capture_output=True, text=True, check=True
+    )
+    return int(listed.stdout.split()[0])
+
+
+def test_every_sample_ends_once_and_its_bytes_are_those_of_other_engines(
+    plan: RunPlan, start: Start, tmp_path: Path
+) -> None:
+    link = LinkSpec(Direction(20e6, 0.002), Direction(20e6, 0.002))
+    devices = tuple(dataclasses.replace(device, cell="link-0") for device in plan.devices)
+    linked = dataclasses.replace(plan, devices=devices, cells={"link-0": link})
+    services = [start(name) for name in ("tail", "link", "device", "device", "device")]
+    seen: list[int] = []
+    assert containers.run(linked, seen.append) == []
+    assert seen[-1] == plan.total_samples
+    found = totals(plan)
+    assert {event.outcome for event in found} == {"answered", "local"}
+    assert {event.client for event in found} == {"device-0", "device-1"}
+    sizes = {
+        (event.method, event.sample): (event.payload_bytes, event.frame_bytes)
+        for event in ledger.read_events(plan.events)
+        if event.stage == "send"
+    }
+    other = dataclasses.replace(plan, folder=tmp_path / "other")
+    inprocess.run(other, lambda _: None)
+    assert sizes == {
+        (event.method, event.sample): (event.payload_bytes, event.frame_bytes)
+        for event in ledger.read_events(other.events)
+        if event.stage == "send"
+    }
+    assert (plan.links / "link-0.json").exists()
+    # Compose stops everything when one service ends: they stay, also the one that there was no device for.
+    assert [service.poll() for service in services] == [None] * 5
+
+
+def test_samples_of_a_device_that_is_killed_have_failed_and_the_others_go_on(
+    plan: RunPlan, shared: Path, start: Start
+) -> None:
+    plan = repeated(plan, 40)
+    devices = {f"device-{number}": start("device", DEVICE=str(number)) for number in range(2)}
+    start("tail")
+    with killed(devices["device-1"], lambda: finished(shared, 5, "device-1")):
+        (note,) = containers.run(plan, lambda _: None)
+    assert note == "device-1 ended without a word: its container was killed"
+    found = totals(plan)
+    lost = [event for event in found if event.outcome == "failed"]
+    assert {event.client for event in lost} == {"device-1"}
+    assert {event.detail for event in lost} == {note}
+    assert 0 < len(lost) <= plan.total_samples // 2 - 5
+    labels = {event.sample: event.label for event in found if event.outcome != "failed"}
+    assert all(event.label == labels[event.sample % 21] for event in lost if event.sample is not None)
+
+
+def test_a_tail_that_is_killed_is_started_again_and_nothing_is_lost(
+    plan: RunPlan, shared: Path, start: Start
+) -> None:
+    plan = repeated(dataclasses.replace(plan, methods=plan.methods[1:]), 60)
+    tail = start("tail")
+    for _ in range(2):
+        start("device")
+
+    def policy() -> None:
+        """What Docker does with restart: on-failure."""
+        finished(shared, 5, "device-0")
+        os.kill(child_of(tail), signal.SIGKILL)
+        assert tail.wait(20) == 137
+        start("tail")
+
+    with meanwhile(policy):
+        assert containers.run(plan, lambda _: None) == []
+    assert {event.outcome for event in totals(plan)} == {"answered"}
+
+
+def test_a_device_that_does_not_come_is_lost(
+    plan: RunPlan, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(containers, "_COME_S", 15.0)
+    start("tail")
+    start("device")
+    (note,) = containers.run(plan, lambda _: None)
+    assert note.startswith("device-1 did not come within 15 s: start as many containers")
+    assert sum(event.outcome == "failed" for event in totals(plan)) == 2 * 10
+
+
+def test_a_model_that_a_device_cannot_load_is_told(plan: RunPlan, start: Start) -> None:
+    (plan.methods[1].bundle / "device" / "model.json").unlink()
+    for name in ("tail", "device", "device"):
+        start(name)
+    with pytest.raises(EngineError, match=r"device-0 ended with exit code 2; its container's log says why"):
+        containers.run(plan, lambda _: None)
+
+
+def test_a_server_that_does_not_come_is_told(
+    plan: RunPlan, shared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(containers, "_COME_S", 0.3)
+    with pytest.raises(EngineError, match=r"'127\.0\.0\.1' does not serve within 0\.3 s"):
+        containers.run(plan, lambda _: None)
+
+
+def test_without_a_folder_to_share_it_says_what_it_is_for(
+    plan: RunPlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(containers.FOLDER, raising=False)
+    with pytest.raises(EngineError, match=r"FEDSIM_SHARED is not set\. It is for docker compose up"):
+        containers.run(plan, lambda _: None)
+
+
+def test_services_end_when_the_run_has_ended_before_it_began(shared: Path, start: Start) -> None:
+    services = [start(name) for name in ("tail", "link", "device")]
+    (shared / "ended").touch()
+    for service in services:
+        assert service.wait(10) == 1
+        assert "the run has ended before there was anything to do" in service.stderr.read()  # type: ignore[union-attr]
+
+
+class meanwhile:  # noqa: N801
+    """Something that happens in another thread; what it raised is raised at the end."""
+
+    def __init__(self, run: Callable[[], None]) -> None:
+        from concurrent.futures import ThreadPoolExecutor
+
+        self._pool = ThreadPoolExecutor(1)
+        self._future = self._pool.submit(run)
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown()
+        self._future.result()
+
+
+def killed(service: subprocess.Popen[str], when: Callable[[], None]) -> meanwhile:
+    """A container is killed: everything in it, at once."""
+
+    def kill() -> None:
+        when()
+        os.killpg(service.pid, signal.SIGKILL)
+        service.wait(10)
+
+    return meanwhile(kill)

@@ -1,0 +1,275 @@
+"""Scenarios in containers, by the commands that the README prints.
+
+Needs a Docker engine and Compose, 1.29 or 2. Images are built once; each test has a project of its own.
+"""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from fedsim.measure.schema import Summary
+from fedsim.runner import run as run_scenario
+from fedsim.scenario import load
+
+ROOT = Path(__file__).parents[1]
+PATIENCE_S = 240
+SCENARIO = {
+    "name": "small",
+    "seed": 7,
+    "data": {"name": "digits"},
+    "model": {
+        "backbone": "digits-cnn",
+        "backbone_arguments": {"widths": [8, 8, 16]},
+        "cut": "stage2",
+        "bottleneck": {"name": "integer", "bits": 8},
+    },
+    "training": {"teacher_epochs": 1},
+    "fleet": [
+        {"count": 3, "link": "wifi-home", "deadline_s": 30, "arrivals": {"kind": "closed", "pause_s": 0.05}}
+    ],
+}
+
+pytestmark = pytest.mark.docker
+
+
+def compose_command() -> list[str] | None:
+    for command in (["docker", "compose"], ["docker-compose"]):
+        found = shutil.which(command[0]) is not None
+        if found and subprocess.run([*command, "version"], capture_output=True, check=False).returncode == 0:
+            return command
+    return None
+
+
+@pytest.fixture(scope="module")
+def command() -> list[str]:
+    """Compose, with the images built."""
+    if shutil.which("docker") is None:
+        pytest.skip("docker is not installed")
+    engine = subprocess.run(["docker", "info"], capture_output=True, text=True, check=False)
+    if engine.returncode:
+        pytest.skip(f"no Docker engine answers: {engine.stderr.strip().splitlines()[-1]}")
+    found = compose_command()
+    if found is None:
+        pytest.skip("neither docker compose nor docker-compose is installed")
+    subprocess.run([*found, "build", "report", "tail"], cwd=ROOT, check=True)
+    return found
+
+
+class Project:
+    """A project of its own: a folder with scenarios and results, and containers, which end with it."""
+
+    def __init__(self, command: list[str], folder: Path, name: str) -> None:
+        self.folder = folder
+        self._command = [*command, "-f", str(ROOT / "docker-compose.yml")]
+        self._command += ["--project-directory", str(folder), "-p", name]
+        self._name = name
+        (folder / "scenarios").mkdir()
+        results = folder / "results"
+        results.mkdir()
+        uid = os.getuid() or 1000  # root's tests run as somebody else, too
+        os.chown(results, uid, -1)
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        self.environment = {
+            **os.environ,
+            "FEDSIM_UID": str(uid),
+            "SCENARIO": "scenarios/small.yaml",
+            "TAIL_PORT": str(port),
+        }
+        self.write(SCENARIO)
+
+    def write(self, scenario: object) -> None:
+        text = scenario if isinstance(scenario, str) else yaml.safe_dump(scenario)
+        (self.folder / "scenarios" / "small.yaml").write_text(text)
+
+    def compose(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*self._command, *words],
+            env=self.environment,
+            text=True,
+            check=check,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=PATIENCE_S,
+        )
+
+    def containers(self, service: str) -> list[str]:
+        return self.compose("ps", "-q", service).stdout.split()
+
+    def exit_code(self) -> int:
+        """Of the report, when it has ended."""
+        (report,) = self.containers("report")
+        done = subprocess.run(
+            ["docker", "wait", report], capture_output=True, text=True, check=True, timeout=PATIENCE_S
+        )
+        return int(done.stdout)
+
+    def shell(self, container: str, script: str, stdin: str = "") -> str:
+        done = subprocess.run(
+            ["docker", "exec", "-i", container, "sh", "-c", script],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return done.stdout
+
+    def told(self, number: int, device: str = "device-0") -> None:
+        """Wait until a device has told of so many samples."""
+        (report,) = self.containers("report")
+        script = f"grep -c outcome /shared/events/{device}.jsonl || true"
+        wait_for(lambda: int(self.shell(report, script) or 0) >= number)
+
+    def summary(self) -> Summary:
+        return Summary.read(self.folder / "results" / "small-7" / "summary.json")
+
+    def events(self) -> list[dict[str, object]]:
+        return pq.read_table(self.folder / "results" / "small-7" / "ledger.parquet").to_pylist()
+
+
+def wait_for(what: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not what():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+@pytest.fixture
+def project(command: list[str], tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Project]:
+    made = Project(command, tmp_path, f"fedsim-test-{os.getpid()}-{abs(hash(request.node.name)) % 10**6}")
+    try:
+        yield made
+    finally:
+        made.compose("down", "-v", "--timeout", "5")
+
+
+def failed(events: Sequence[dict[str, object]]) -> list[dict[str, object]]:
+    return [event for event in events if event["stage"] == "total" and event["outcome"] == "failed"]
+
+
+def test_the_command_of_the_readme_with_eight_devices(project: Project, tmp_path: Path) -> None:
+    shutil.copy(ROOT / "scenarios" / "compose-split.yaml", project.folder / "scenarios" / "small.yaml")
+    done = project.compose("up", "--scale", "device=8", "--exit-code-from", "report", check=False)
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert "compose-split: accuracy, bytes, cost on the device" in done.stdout
+    folder = project.folder / "results" / "compose-split-7"
+    summary = Summary.read(folder / "summary.json")
+    for row in summary.rows:
+        assert (row.samples, row.outcomes.failed) == (599, 0)
+    counters = json.loads((folder / "links" / "link-0.json").read_text())
+    assert counters["up"]["stream_bytes"] > 0
+    # Payload and frame are equal to the byte to those in one process.
+    scenario = load(project.folder / "scenarios" / "small.yaml", ["engine=virtual"])
+    from rich.console import Console
+
+    other = run_scenario(scenario, tmp_path / "virtual", False, Console(quiet=True), quiet=True)
+    sizes = []
+    for run in (folder, other):
+        rows = pq.read_table(run / "ledger.parquet").to_pylist()
+        sizes.append(
+            {
+                (one["method"], one["sample"]): (one["payload_bytes"], one["frame_bytes"])
+                for one in rows
+                if one["stage"] == "send"
+            }
+        )
+    for method in ("raw-image", "float32"):  # trained elsewhere, a model's codes may differ
+        mine, theirs = ({key: size for key, size in one.items() if key[0] == method} for one in sizes)
+        assert mine == theirs
+        assert len(mine) == 599
+    left = subprocess.run(
+        ["docker", "ps", "-q", "--filter", f"label=com.docker.compose.project={project._name}"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert left.stdout == ""  # nothing runs on
+
+
+def test_a_device_that_is_killed(project: Project) -> None:
+    project.compose("up", "-d", "--scale", "device=3")
+    project.told(5)
+    (report,) = project.containers("report")
+    names = {
+        container: subprocess.run(
+            ["docker", "logs", container], capture_output=True, text=True, check=True
+        ).stdout.split()[-1]
+        for container in project.containers("device")
+    }
+    victim, name = next(iter(names.items()))
+    subprocess.run(["docker", "kill", victim], check=True, capture_output=True)
+    assert project.exit_code() == 1
+    lost = failed(project.events())
+    assert {event["client"] for event in lost} == {name}
+    assert {event["detail"] for event in lost} == {f"{name} ended without a word: its container was killed"}
+    (row,) = project.summary().rows
+    assert row.outcomes.failed == len(lost) > 0
+    log = subprocess.run(["docker", "logs", report], capture_output=True, text=True, check=True)
+    assert f"{len(lost)} of 599 samples of integer-8 failed" in log.stderr
+
+
+def test_a_scenario_that_puts_up_with_it(project: Project) -> None:
+    project.write({**SCENARIO, "most_failed": 0.5})
+    project.compose("up", "-d", "--scale", "device=3")
+    project.told(5)
+    subprocess.run(["docker", "kill", project.containers("device")[0]], check=True, capture_output=True)
+    assert project.exit_code() == 0
+
+
+def test_a_tail_that_crashes(project: Project) -> None:
+    project.compose("up", "-d", "--scale", "device=3")
+    project.told(5)
+    (tail,) = project.containers("tail")
+    script = "kill -9 $(sed -n 's/.*\"pid\": \\([0-9]*\\).*/\\1/p' /shared/server/serving)"
+    project.shell(tail, script)
+    assert project.exit_code() == 0
+    (row,) = project.summary().rows
+    assert (row.outcomes.answered, row.outcomes.failed) == (599, 0)
+    restarts = ["docker", "inspect", "-f", "{{.RestartCount}}", tail]
+    assert int(subprocess.run(restarts, capture_output=True, text=True, check=True).stdout) == 1
+
+
+def test_a_link_that_changes_while_it_runs(project: Project) -> None:
+    project.compose("up", "-d", "--scale", "device=3")
+    project.told(20)
+    (link,) = project.containers("link")
+    slow = json.loads(project.shell(link, "cat /shared/links/link-0.json"))
+    slow["up"] |= {"delay_s": 0.2, "jitter_s": 0.0}
+    project.shell(link, "/docker/relink link-0", json.dumps(slow))
+    assert project.exit_code() == 0
+    sends = [event for event in project.events() if event["stage"] == "send"]
+    took = [event["duration_s"] for event in sorted(sends, key=lambda event: event["start_s"])]  # type: ignore[arg-type,return-value]
+    assert min(took[-100:]) > 0.2 > min(took[:30])  # type: ignore[type-var,operator]
+
+
+def test_a_port_that_is_taken(project: Project) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        project.environment["TAIL_PORT"] = str(taken.getsockname()[1])
+        done = project.compose("up", "--exit-code-from", "report", check=False)
+    assert done.returncode
+    assert "address already in use" in done.stdout or "port is already allocated" in done.stdout
+
+
+@pytest.mark.parametrize("text", ["name: [", "name: small\nfleet: [{count: -1}]\n"])
+def test_a_scenario_that_cannot_be_read(project: Project, text: str) -> None:
+    project.write(text)
+    done = project.compose("up", "--scale", "device=2", "--exit-code-from", "report", check=False)
+    assert done.returncode
+    assert "scenarios/small.yaml" in done.stdout
+    running = project.compose("ps", "-q").stdout.split()
+    states = [
+        subprocess.run(
+            ["docker", "inspect", "-f", "{{.State.Running}}", one], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        for one in running
+    ]
+    assert "true" not in states
