@@ -121,6 +121,9 @@ class End(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport | None = None
         self._inside = 0  # bytes that were read and not written yet
         self._finished = False  # its partner's stream has ended, and it knows
+        self._begun = False  # there is a partner
+        self._early: list[bytes] = []  # what came before that
+        self._early_end = False
         self.made = False  # it has been connected, now or before
         self.peer = ""
 
@@ -130,7 +133,10 @@ class End(asyncio.BufferedProtocol):
         self.flow = Flow(partner)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Wait for the partner, which the event loop has not connected yet."""
+        """Wait for the partner, which the event loop has not connected yet.
+
+        The event loop of Python 3.11.2, which Debian 12 has, reads all the same; what comes then is kept.
+        """
         self._transport = cast(asyncio.Transport, transport)
         self._transport.pause_reading()
         self.made = True
@@ -139,8 +145,16 @@ class End(asyncio.BufferedProtocol):
 
     def begin(self) -> None:
         """Read, now that there is a partner."""
-        if self._transport is not None:
+        self._begun = True
+        for data in self._early:
+            self._line.put(self.flow, data)
+        self._early.clear()
+        if self._early_end:
+            self._line.end(self.flow)
+        if self._transport is not None and not self._is_full(1.0):
             self._transport.resume_reading()
+        elif self._transport is not None:
+            self._line.paused.add(self)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Room for what may wait, as the event loop asks for it."""
@@ -150,7 +164,14 @@ class End(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         """Send what was read, and read no more for now if the queue is full."""
         self._inside += nbytes
-        self._line.put(self.flow, bytes(memoryview(self._buffer)[:nbytes]))
+        data = bytes(memoryview(self._buffer)[:nbytes])
+        if not self._begun:
+            self._early.append(data)
+            if self._transport is not None:  # which thinks that it does not read
+                self._transport.resume_reading()
+                self._transport.pause_reading()
+            return
+        self._line.put(self.flow, data)
         if self._is_full(1.0) and self._transport is not None:
             self._transport.pause_reading()
             self._line.paused.add(self)
@@ -194,7 +215,10 @@ class End(asyncio.BufferedProtocol):
 
     def eof_received(self) -> bool:
         """Its peer's stream has ended."""
-        self._line.end(self.flow)
+        if self._begun:
+            self._line.end(self.flow)
+        else:
+            self._early_end = True
         return True  # the other direction goes on
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -380,3 +380,32 @@ def test_an_alarm_rings_once_and_never_early(kernel, monkeypatch):
         assert len(rung) == len(asked)
 
     run(check())
+
+
+def reads_in_any_case(transport, fd, callback):
+    """What the event loop of Python 3.11.2 does, though its protocol has paused it when it was connected."""
+    if not transport._closing:
+        transport._loop._add_reader(fd, callback)
+
+
+@pytest.mark.parametrize("size", [5, 300_000])
+def test_what_comes_before_the_server_is_reached_is_not_lost(monkeypatch, size):
+    monkeypatch.setattr(asyncio.selector_events._SelectorTransport, "_add_reader", reads_in_any_case)
+
+    async def check():
+        async with relayed(LinkSpec(Direction(delay_s=0.001))) as (relay, _):
+            reach = relay._reach
+
+            async def slowly():
+                await asyncio.sleep(0.1)
+                return await reach()
+
+            monkeypatch.setattr(relay, "_reach", slowly)
+            reader, writer = await connect(relay)
+            sent = bytes(range(256)) * (size // 256) + b"early"
+            writer.write(sent)
+            writer.write_eof()
+            assert await reader.read(-1) == sent
+            await closed(writer)
+
+    run(check())
