@@ -8,7 +8,7 @@ TORCH_INDEX ?=
 
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint unit test-slow benchmark stubs clean help
+.PHONY: demo test lint unit test-slow test-docker benchmark stubs clean help
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -34,6 +34,9 @@ unit: $(READY)
 
 test-slow: $(READY)  ## the tests that take minutes
 	$(BIN)/pytest -m slow
+
+test-docker: $(READY)  ## the tests in containers, where a Docker engine answers
+	$(BIN)/pytest -m docker
 
 benchmark: $(READY)  ## measure the figures that are promised, print them as JSON
 	$(BIN)/pytest -m benchmark -s tests/benchmarks

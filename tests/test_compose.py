@@ -214,7 +214,7 @@ def test_a_device_that_is_killed(project: Project) -> None:
     (row,) = project.summary().rows
     assert row.outcomes.failed == len(lost) > 0
     log = subprocess.run(["docker", "logs", report], capture_output=True, text=True, check=True)
-    assert f"{len(lost)} of 599 samples of integer-8 failed" in log.stderr
+    assert f"{len(lost)} of 599 samples of integer failed" in log.stderr
 
 
 def test_a_scenario_that_puts_up_with_it(project: Project) -> None:

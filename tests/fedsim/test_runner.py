@@ -8,7 +8,7 @@ from rich.console import Console
 
 from fedsim import data, runner
 from fedsim.engines import inprocess
-from fedsim.errors import EngineError, FedsimError, TrainingError
+from fedsim.errors import EngineError, FedsimError, SamplesFailedError, TrainingError
 from fedsim.measure.schema import Summary
 from fedsim.scenario import Scenario
 from fedsim.scenario_sections import DataSection
@@ -66,3 +66,25 @@ def test_validation_tests_on_a_part_of_the_training_set_and_says_so(tmp_path: Pa
         "Note: tested on 10% of the training set, kept out of training; not on the test set."
         in said.getvalue()
     )
+
+
+def test_more_failures_than_a_scenario_allows_are_told_and_the_results_stay(tmp_path: Path) -> None:
+    """Nobody hears of a sample whose packets are all lost."""
+    lossy = {
+        **TINY.model_dump(mode="json"),
+        "model": {**TINY.model.model_dump(), "bottleneck": {"name": "png"}},
+    }
+    lossy["model"] |= {"cut": "input"}
+    lossy["fleet"] = [{"count": 1, "erasure": 1.0}]
+    for most, raises in ((None, False), (1.0, False), (0.5, True)):
+        out = tmp_path / str(most)
+        scenario = Scenario.model_validate(lossy | {"most_failed": most})
+        if raises:
+            with pytest.raises(
+                SamplesFailedError, match=r"599 of 599 samples of png failed; .* 0\.5"
+            ) as found:
+                runner.run(scenario, out, False, Console(file=io.StringIO()))
+            assert found.value.exit_code == 1
+        else:
+            runner.run(scenario, out, False, Console(file=io.StringIO()))
+        assert Summary.read(out / "summary.json").rows[0].outcomes.failed == 599
