@@ -61,6 +61,11 @@ FEDERATED_ENGINES = {
         title="Flower's SuperLink and a SuperNode for each client, on loopback.",
         most_devices=64,
     ),
+    "containers": EngineInfo(
+        module="fedsim.federated.engines.containers",
+        title="the same in containers, which docker compose starts (docs/containers.md).",
+        most_devices=1000,
+    ),
 }
 
 

@@ -58,13 +58,6 @@ ENGINES = {
         most_devices=64,
         paced=True,
     ),
-    "containers": EngineInfo(
-        module="fedsim.engines.containers",
-        title="The same programs in containers, which docker compose starts (docs/containers.md).",
-        most_devices=1000,
-        paced=True,
-        most_failed=0.0,
-    ),
     "inprocess": EngineInfo(
         module="fedsim.engines.inprocess",
         title="Both halves of each model in one process: real payloads and frames, but no link.",
@@ -76,6 +69,13 @@ ENGINES = {
         most_devices=100_000,
         virtual=True,
         paced=True,
+    ),
+    "containers": EngineInfo(
+        module="fedsim.engines.containers",
+        title="The same programs in containers, which docker compose starts (docs/containers.md).",
+        most_devices=1000,
+        paced=True,
+        most_failed=0.0,
     ),
 }
 #: The baseline that runs the whole network on the device.

@@ -259,6 +259,51 @@ def test_a_port_that_is_taken(project: Project) -> None:
     assert "address already in use" in done.stdout or "port is already allocated" in done.stdout
 
 
+FEDERATED = {
+    "name": "small",
+    "seed": 7,
+    "data": {"name": "digits", "partition": {"kind": "dirichlet", "alpha": 1.0}},
+    "model": {"backbone": "digits-cnn", "backbone_arguments": {"widths": [8, 8, 16]}},
+    "fleet": [{"count": 4}],
+    "federation": {
+        "rounds": 2,
+        "limits": {"reply_s": 40.0},
+        "methods": [{"name": "fedproto", "training": {"epochs": 1, "batch_size": 32, "learning_rate": 0.05}}],
+    },
+}
+
+
+def federated(project: Project, *words: str) -> None:
+    project.compose("--profile", "federated", "up", "-d", "--scale", "supernode=4", *words)
+
+
+def test_four_supernodes(project: Project) -> None:
+    project.write(FEDERATED)
+    done = project.compose(
+        *("--profile", "federated", "up", "--scale", "supernode=4", "--exit-code-from", "report"), check=False
+    )
+    assert done.returncode == 0, done.stdout[-3000:]
+    federation = project.summary().federation
+    assert federation is not None
+    (row,) = federation.rows
+    assert [(one.cohort, one.merged) for one in row.rounds] == [(4, 4)] * 2
+    assert all(f"this is client {number}" in done.stdout for number in range(4))
+
+
+def test_a_supernode_that_is_lost_in_a_round(project: Project) -> None:
+    project.write({**FEDERATED, "federation": {**FEDERATED["federation"], "rounds": 3}})  # type: ignore[dict-item]
+    federated(project)
+    (report,) = project.containers("report")
+    rounds = "cat /shared/federation/rounds/run.json 2>/dev/null || echo"
+    wait_for(lambda: "rounds" in project.shell(report, rounds))
+    victim = project.containers("supernode")[0]
+    subprocess.run(["docker", "kill", victim], check=True, capture_output=True)
+    assert project.exit_code() == 0
+    (row,) = project.summary().federation.rows  # type: ignore[union-attr]
+    assert any("the SuperNode of client" in remark for remark in row.remarks)
+    assert (row.rounds[0].merged, row.rounds[-1].merged) == (4, 3)
+
+
 @pytest.mark.parametrize("text", ["name: [", "name: small\nfleet: [{count: -1}]\n"])
 def test_a_scenario_that_cannot_be_read(project: Project, text: str) -> None:
     project.write(text)

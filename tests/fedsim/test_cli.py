@@ -251,7 +251,7 @@ def test_console_script_in_its_own_process(here: Path) -> None:
     assert bad.stdout == ""
     assert bad.stderr == (
         'fedsim: smallest.yaml: engine = "procesess" (by --set): unknown engine; '
-        "did you mean 'processes'? known are processes, inprocess, virtual\n"
+        "did you mean 'processes'? known are processes, inprocess, virtual, containers\n"
     )
     assert fedsim("run", "absent.yaml").returncode == 2
     assert fedsim("walk").returncode == 2

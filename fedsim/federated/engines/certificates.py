@@ -1,10 +1,15 @@
-"""A certificate authority and a server certificate, made for one run on this machine."""
+"""A certificate authority and a server certificate, made for one run.
+
+``python -m fedsim.federated.engines.certificates FOLDER [HOST]...`` makes them for servers of these names.
+"""
 
 from __future__ import annotations
 
 import datetime
 import ipaddress
 import os
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,11 +40,17 @@ class Certificates:
     key: Path
 
     @classmethod
-    def made(cls, folder: Path) -> Certificates:
+    def within(cls, folder: Path) -> Certificates:
+        """Those of a folder."""
+        return cls(folder / "authority.pem", folder / "server.pem", folder / "server.key")
+
+    @classmethod
+    def made(cls, folder: Path, hosts: Sequence[str] = ()) -> Certificates:
         """New ones, for a server at the loopback address. The authority's key is forgotten.
 
         Args:
-            folder: that they are written to.
+            folder: that they are written to; has none.
+            hosts: further names of the server.
         """
         authority_key, server_key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
         authority = _name("fedsim")
@@ -49,7 +60,8 @@ class Certificates:
             .add_extension(_usage(authority=True), critical=True)
             .sign(authority_key, hashes.SHA256())
         )
-        addresses = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address(_LOOPBACK))]
+        names = [x509.DNSName(name) for name in ("localhost", *hosts)]
+        addresses = [*names, x509.IPAddress(ipaddress.ip_address(_LOOPBACK))]
         leaf = (
             _builder(_name("localhost"), authority, server_key.public_key())
             .add_extension(x509.SubjectAlternativeName(addresses), critical=False)
@@ -61,7 +73,7 @@ class Certificates:
             )
             .sign(authority_key, hashes.SHA256())
         )
-        made = cls(folder / "authority.pem", folder / "server.pem", folder / "server.key")
+        made = cls.within(folder)
         made.authority.write_bytes(root.public_bytes(serialization.Encoding.PEM))
         made.certificate.write_bytes(leaf.public_bytes(serialization.Encoding.PEM))
         private = server_key.private_bytes(
@@ -106,3 +118,7 @@ def _usage(*, authority: bool) -> x509.KeyUsage:
         encipher_only=False,
         decipher_only=False,
     )
+
+
+if __name__ == "__main__":
+    Certificates.made(Path(sys.argv[1]), sys.argv[2:])

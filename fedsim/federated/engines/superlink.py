@@ -26,7 +26,7 @@ from fedsim.federated.engines.outcome import ResultFolder
 from fedsim.federated.engines.programs import Program, alive, environment, tail
 from fedsim.federated.runspec import RunSpec
 
-__all__ = ["HOST", "Federation", "app_of", "free_ports"]
+__all__ = ["HOST", "Federation", "app_of", "free_ports", "listens"]
 
 HOST = "127.0.0.1"
 _START_S = 60.0  # until a program serves
@@ -170,7 +170,7 @@ class Federation:
         started = asked = time.monotonic()
         reported = 0
         while not folder.done():
-            self._check(folder)
+            self.check(folder)
             if watch is not None:
                 watch()
             now = time.monotonic()
@@ -178,7 +178,7 @@ class Federation:
                 self._check_status(run, folder)
                 asked = now
             if now - started > patience:
-                raise FederationError(self._with_log(f"the run has not ended in {patience:g} s"))
+                raise FederationError(self.with_log(f"the run has not ended in {patience:g} s"))
             if report is not None and (rounds := folder.rounds()) > reported:
                 report(rounds)
                 reported = rounds
@@ -187,15 +187,15 @@ class Federation:
             report(spec.rounds)
         return folder
 
-    def _check(self, folder: ResultFolder) -> None:
+    def check(self, folder: ResultFolder) -> None:
         """See that server and SuperLink have not failed."""
         server = folder.server()
         killed = server is not None and not alive(server)  # asked ahead of what it may have written last
         if (failure := folder.failure()) is not None:
             message, expected = failure
-            raise FederationError(message if expected else self._with_log(message))
+            raise FederationError(message if expected else self.with_log(message))
         if killed and not folder.done():
-            raise FederationError(self._with_log("the ServerApp was killed"))
+            raise FederationError(self.with_log("the ServerApp was killed"))
         self._check_superlink()
 
     def _check_status(self, run: str, folder: ResultFolder) -> None:
@@ -203,11 +203,21 @@ class Federation:
         found = self._flwr("list", _CONNECTION, "--run-id", run)["runs"][0]
         status, details = str(found["status"]), str(found.get("status-details") or "").strip()
         if status.startswith("finished") and not folder.done():
-            self._check(folder)
+            self.check(folder)
             said = f"the ServerApp ended without a result ({status}{': ' if details else ''}{details})"
-            raise FederationError(self._with_log(said))
+            raise FederationError(self.with_log(said))
 
     # --- the SuperLink --------------------------------------------------------------------------
+
+    def configure(self) -> None:
+        """Tell Flower's own commands where it is."""
+        connection = "insecure = true"
+        if self.certificates is not None:
+            connection = f"root-certificates = {json.dumps(str(self.certificates.authority))}"
+        (self.home / "config.toml").write_text(
+            f'[superlink]\ndefault = "{_CONNECTION}"\n\n'
+            f'[superlink.{_CONNECTION}]\naddress = "{self.address}"\n{connection}\n'
+        )
 
     def _serve(self, arguments: Sequence[str]) -> None:
         (port,) = free_ports(1)
@@ -215,22 +225,17 @@ class Federation:
         command = ["flower-superlink", "--host", HOST, "--port", str(port)]
         if self.certificates is None:
             command += ["--insecure"]
-            connection = "insecure = true"
         else:
             command += ["--ssl-ca-certfile", str(self.certificates.authority)]
             command += ["--ssl-certfile", str(self.certificates.certificate)]
             command += ["--ssl-keyfile", str(self.certificates.key)]
-            connection = f"root-certificates = {json.dumps(str(self.certificates.authority))}"
-        (self.home / "config.toml").write_text(
-            f'[superlink]\ndefault = "{_CONNECTION}"\n\n'
-            f'[superlink.{_CONNECTION}]\naddress = "{self.address}"\n{connection}\n'
-        )
+        self.configure()
         self.start("superlink", [*command, *arguments])
         end = time.monotonic() + _START_S
-        while not _listens(port):
+        while not listens(HOST, port):
             self._check_superlink()
             if time.monotonic() > end:
-                raise FederationError(self._with_log(f"the SuperLink does not serve after {_START_S:g} s"))
+                raise FederationError(self.with_log(f"the SuperLink does not serve after {_START_S:g} s"))
             time.sleep(_POLL_S)
 
     def _check_superlink(self) -> None:
@@ -238,7 +243,8 @@ class Federation:
         if (code := superlink.poll()) is not None:
             raise superlink.ended(code)
 
-    def _with_log(self, message: str) -> str:
+    def with_log(self, message: str) -> str:
+        """The message with what the SuperLink said last."""
         return f"{message}\n{tail(self.programs[0].log)}"
 
     def _flwr(self, command: str, *arguments: str) -> dict[str, Any]:
@@ -264,10 +270,13 @@ class Federation:
         return answer
 
 
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.settimeout(1.0)
-        return probe.connect_ex((HOST, port)) == 0
+def listens(host: str, port: int) -> bool:
+    """Whether somebody does there."""
+    try:
+        with socket.create_connection((host, port), timeout=1.0):
+            return True
+    except OSError:
+        return False
 
 
 def _last_json(text: str) -> dict[str, Any] | None:
