@@ -7,6 +7,7 @@ import queue
 import signal
 import sys
 import threading
+from collections.abc import Callable
 
 __all__ = ["READY", "Leash"]
 
@@ -18,9 +19,13 @@ class Leash:
     """Reads standard input in the background; its end is this process's SIGTERM.
 
     A pipe closes with the process that holds it, however that ends, SIGKILL included.
+
+    Args:
+        on_line: called for each line, in a thread of its own, in place of letting :meth:`wait` go.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, on_line: Callable[[], object] | None = None) -> None:
+        self._on_line = on_line
         self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
         threading.Thread(target=self._read, name="leash", daemon=True).start()
 
@@ -31,5 +36,8 @@ class Leash:
 
     def _read(self) -> None:
         for line in sys.stdin:
-            self._lines.put(line)
+            if self._on_line is None:
+                self._lines.put(line)
+            else:
+                self._on_line()
         os.kill(os.getpid(), signal.SIGTERM)

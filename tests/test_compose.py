@@ -69,9 +69,9 @@ class Project:
 
     def __init__(self, command: list[str], folder: Path, name: str) -> None:
         self.folder = folder
-        self._command = [*command, "-f", str(ROOT / "docker-compose.yml")]
-        self._command += ["--project-directory", str(folder), "-p", name]
-        self._name = name
+        self.command = [*command, "-f", str(ROOT / "docker-compose.yml")]
+        self.command += ["--project-directory", str(folder), "-p", name]
+        self.name = name
         (folder / "scenarios").mkdir()
         results = folder / "results"
         results.mkdir()
@@ -93,7 +93,7 @@ class Project:
 
     def compose(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [*self._command, *words],
+            [*self.command, *words],
             env=self.environment,
             text=True,
             check=check,
@@ -152,6 +152,12 @@ def project(command: list[str], tmp_path: Path, request: pytest.FixtureRequest) 
         made.compose("down", "-v", "--timeout", "5")
 
 
+def running_of(project: Project) -> str:
+    """Containers of the project that run."""
+    listed = ["docker", "ps", "-q", "--filter", f"label=com.docker.compose.project={project.name}"]
+    return subprocess.run(listed, capture_output=True, text=True, check=True).stdout
+
+
 def failed(events: Sequence[dict[str, object]]) -> list[dict[str, object]]:
     return [event for event in events if event["stage"] == "total" and event["outcome"] == "failed"]
 
@@ -186,13 +192,12 @@ def test_the_command_of_the_readme_with_eight_devices(project: Project, tmp_path
         mine, theirs = ({key: size for key, size in one.items() if key[0] == method} for one in sizes)
         assert mine == theirs
         assert len(mine) == 599
-    left = subprocess.run(
-        ["docker", "ps", "-q", "--filter", f"label=com.docker.compose.project={project._name}"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert left.stdout == ""  # nothing runs on
+    assert running_of(project) == ""
+    project.compose("down", "-v")
+    for kind in ("container", "volume", "network"):
+        listed = ["docker", kind, "ls", "-q", "--filter", f"label=com.docker.compose.project={project.name}"]
+        listed += ["--all"] if kind == "container" else []
+        assert subprocess.run(listed, capture_output=True, text=True, check=True).stdout == ""
 
 
 def test_a_device_that_is_killed(project: Project) -> None:
@@ -217,6 +222,33 @@ def test_a_device_that_is_killed(project: Project) -> None:
     assert f"{len(lost)} of 599 samples of integer failed" in log.stderr
 
 
+def test_a_device_that_is_killed_where_compose_stops_everything(project: Project) -> None:
+    up = subprocess.Popen(
+        [*project.command, "up", "--scale", "device=3", "--exit-code-from", "report"],
+        env=project.environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    wait_for(lambda: len(project.containers("device")) == 3)
+    project.told(5)
+    victim = project.containers("device")[0]
+    subprocess.run(["docker", "kill", victim], check=True, capture_output=True)
+    assert up.wait(PATIENCE_S) == 1
+    lost = failed(project.events())
+    (row,) = project.summary().rows
+    assert row.outcomes.failed == len(lost) > 0
+    assert row.outcomes.answered >= 5
+    told = {event["detail"] for event in lost}
+    assert any("ended without a word" in str(detail) for detail in told), told
+
+
+def test_a_launch_after_another(project: Project) -> None:
+    for _ in range(2):
+        project.compose("up", "-d", "--scale", "device=3")
+        assert project.exit_code() == 0
+        project.environment["FEDSIM_ARGUMENTS"] = "--force"
+
+
 def test_a_scenario_that_puts_up_with_it(project: Project) -> None:
     project.write({**SCENARIO, "most_failed": 0.5})
     project.compose("up", "-d", "--scale", "device=3")
@@ -234,6 +266,7 @@ def test_a_tail_that_crashes(project: Project) -> None:
     assert project.exit_code() == 0
     (row,) = project.summary().rows
     assert (row.outcomes.answered, row.outcomes.failed) == (599, 0)
+    assert "the server was started again, 1 time" in project.summary().remarks
     restarts = ["docker", "inspect", "-f", "{{.RestartCount}}", tail]
     assert int(subprocess.run(restarts, capture_output=True, text=True, check=True).stdout) == 1
 
@@ -310,11 +343,4 @@ def test_a_scenario_that_cannot_be_read(project: Project, text: str) -> None:
     done = project.compose("up", "--scale", "device=2", "--exit-code-from", "report", check=False)
     assert done.returncode
     assert "scenarios/small.yaml" in done.stdout
-    running = project.compose("ps", "-q").stdout.split()
-    states = [
-        subprocess.run(
-            ["docker", "inspect", "-f", "{{.State.Running}}", one], capture_output=True, text=True, check=True
-        ).stdout.strip()
-        for one in running
-    ]
-    assert "true" not in states
+    assert running_of(project) == ""

@@ -56,8 +56,6 @@ def _ends(options: argparse.Namespace) -> asyncio.Event:
     asked = asyncio.Event()
     for end in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(end, asked.set)
-    if options.leashed:
-        Leash()
     return asked
 
 
@@ -76,6 +74,8 @@ def _heed(link: Relay | KernelLink, options: argparse.Namespace) -> None:
     loop.add_signal_handler(signal.SIGHUP, _change, link, options.spec)
     loop.add_signal_handler(signal.SIGUSR1, tell)
     loop.add_signal_handler(signal.SIGUSR2, restart)
+    if options.leashed:
+        Leash(lambda: loop.call_soon_threadsafe(restart))
 
 
 async def _relay(options: argparse.Namespace, spec: LinkSpec) -> None:
@@ -148,7 +148,11 @@ def _parser() -> Parser:
         metavar="FILE",
         help="write there on SIGUSR1 and at the end, as JSON, what the link has carried",
     )
-    add("--leashed", action="store_true", help="stop, as on SIGTERM, when standard input closes")
+    add(
+        "--leashed",
+        action="store_true",
+        help="stop, as on SIGTERM, when standard input closes; a line on it is as SIGUSR2",
+    )
     add(
         "--log-level",
         choices=("debug", "info", "warning", "error"),

@@ -57,6 +57,8 @@ _PORT, _LINK_PORT = 9000, 9100  # of the server, and of the first link
 _POLL_S = 0.1
 _COME_S = 120.0  # until a container has taken what it is to do, and serves
 _END_S = 20.0  # until a link has written down what it carried
+_STOPPED = (130, 137, 143)  # exit codes of what was sent SIGINT, SIGKILL, SIGTERM
+_SILENT_S = 5.0  # that a device has no open pipe, until it is lost
 
 
 def run(plan: RunPlan, report: Callable[[int], None]) -> list[str]:
@@ -67,10 +69,11 @@ def run(plan: RunPlan, report: Callable[[int], None]) -> list[str]:
         report: called with the number of samples finished so far, a few times a second.
 
     Returns:
-        which devices were lost, in words.
+        which devices were lost, and how often the server was started again, in words.
 
     Raises:
-        EngineError: there is no folder to share, no server or link comes, or no device.
+        EngineError: there is no folder to share; no server, link or device comes; a link ends, or a device
+            fails.
     """
     shared = _shared_folder()
     there = _relocated(plan, shared)
@@ -79,7 +82,8 @@ def run(plan: RunPlan, report: Callable[[int], None]) -> list[str]:
     opened: list[_Job] = []
     try:
         remote = any(not method.local for method in plan.methods)
-        links = _serving(there, shared, opened) if remote else {}
+        links = _put_between(there, shared, opened) if remote else {}
+        between = list(opened)
         devices = []
         for number, device in enumerate(there.devices):
             address = f"{_SERVER}:{_PORT}" if device.cell is None else links.get(device.cell)
@@ -87,7 +91,10 @@ def run(plan: RunPlan, report: Callable[[int], None]) -> list[str]:
             devices.append(_Device(device, shared / "devices" / str(number), arguments))
             opened.append(devices[-1])
         (shared / "devices" / "complete").touch()
-        lost = _wait(there, devices, report)
+        for job in between:  # they start at once with the devices, which take longer
+            job.wait_until_it_serves()
+        lost = _wait(there, devices, between, report)
+        (shared / "over").touch()
         _end_links(plan, shared, links, opened)
     finally:
         for job in opened:
@@ -95,7 +102,7 @@ def run(plan: RunPlan, report: Callable[[int], None]) -> list[str]:
     for file in there.events.iterdir():
         shutil.copy(file, plan.events)
     _write_lost(plan, lost)
-    return list(lost.values())
+    return [*lost.values(), *_restarts(shared)]
 
 
 class _Job:
@@ -115,7 +122,29 @@ class _Job:
     def _before_it_is_seen(self) -> None:
         """What else has to be there when the container finds its arguments."""
 
-    def wait_until_it_serves(self, name: str) -> None:
+    def code(self) -> int | None:
+        """The exit code of its program; None while it has not said any."""
+        with suppress(FileNotFoundError, ValueError):
+            return int((self.folder / "code").read_text())
+        return None
+
+    @property
+    def service(self) -> str:
+        """The service whose containers do it."""
+        return _SERVER if self.folder.name == "server" else _LINK
+
+    def check(self) -> None:
+        """See that it has not ended. Of a server nobody says: it is started again.
+
+        Raises:
+            EngineError: it has. Its devices would only wait for their deadlines.
+        """
+        if (code := self.code()) is not None:
+            raise EngineError(
+                f"the service {self.service!r} ended with exit code {code}; its container's log says why"
+            )
+
+    def wait_until_it_serves(self) -> None:
         """Wait for its program to say that it listens.
 
         Raises:
@@ -123,9 +152,10 @@ class _Job:
         """
         deadline = time.monotonic() + _COME_S
         while not (self.folder / "serving").exists():
+            self.check()
             if time.monotonic() > deadline:
                 raise EngineError(
-                    f"the service {name!r} does not serve within {_COME_S:g} s; its log says why"
+                    f"the service {self.service!r} does not serve within {_COME_S:g} s; its log says why"
                 )
             time.sleep(_POLL_S / 2)
 
@@ -149,27 +179,55 @@ class _Device(_Job):
         self._output = -1
         self._said = b""
         self._opened = False  # by the device
-        self._ended = False
+        self._silent_since: float | None = None  # that its end of the pipe is not open
         super().__init__(folder, arguments)
 
     def _before_it_is_seen(self) -> None:
         os.mkfifo(self.folder / "out")
         self._output = os.open(self.folder / "out", os.O_RDONLY | os.O_NONBLOCK)
 
-    def claimed(self) -> bool:
-        """Whether a container has taken it."""
-        return (self.folder / "claimed").exists()
+    def over(self, began: float) -> str | None:
+        """None while it goes on; else how it was lost, and nothing where it was not.
 
-    def look(self) -> None:
+        Args:
+            began: when containers could first take it.
+
+        Raises:
+            EngineError: it has failed.
+        """
+        now = time.monotonic()
+        if not (self.folder / "claimed").exists():
+            if now - began < _COME_S:
+                return None
+            return (
+                f"did not come within {_COME_S:g} s: start as many containers as the scenario has devices "
+                "(--scale device=N)"
+            )
+        self._listen(now)
+        code = self.code()
+        if code is not None:
+            if code in (0, SOME_SAMPLES_FAILED):
+                return ""
+            if code not in _STOPPED:
+                said = f"{self.plan.client} ended with exit code {code}; its container's log says why"
+                raise EngineError(said)
+            return "was stopped"
+        # The code is written behind the end; and Python takes its time to begin.
+        patience = _SILENT_S if self._opened else _COME_S
+        if self._silent_since is not None and now - self._silent_since > patience:
+            return "ended without a word: its container was killed"
+        return None
+
+    def _listen(self, now: float) -> None:
         """Read what it has said meanwhile."""
         while True:
             try:
                 said = os.read(self._output, 4096)
             except BlockingIOError:  # it is there, and silent
-                self._opened = True
+                self._opened, self._silent_since = True, None
                 return
             if not said:  # its end of the pipe is closed, or not open yet
-                self._ended = self._opened
+                self._silent_since = now if self._silent_since is None else self._silent_since
                 return
             self._opened = True
             self._said += said
@@ -182,16 +240,6 @@ class _Device(_Job):
         """Let it begin its next method."""
         self._said = b""
         self.send()
-
-    def code(self) -> int | None:
-        """Its exit code; None while it has not said any."""
-        with suppress(FileNotFoundError, ValueError):
-            return int((self.folder / "code").read_text())
-        return None
-
-    def silent(self) -> bool:
-        """Whether it has ended, or was killed."""
-        return self._ended
 
     def close(self) -> None:
         super().close()
@@ -210,8 +258,14 @@ def _shared_folder() -> Path:
             "see docs/containers.md"
         )
     folder = Path(told)
-    for name in ("server", "links", "devices", "models", "schedules", "events"):
-        shutil.rmtree(folder / name, ignore_errors=True)
+    try:
+        for name in ("server", "links", "devices", "models", "schedules", "events"):
+            if (folder / name).exists():
+                shutil.rmtree(folder / name)
+        (folder / "over").unlink(missing_ok=True)
+    except OSError as error:
+        said = f"{error.filename}: {error.strerror}"
+        raise EngineError(f"{folder} has an earlier run in it that cannot be removed: {said}") from None
     return folder
 
 
@@ -237,14 +291,12 @@ def _relocated(plan: RunPlan, shared: Path) -> RunPlan:
     return replace(plan, folder=shared, methods=methods, samples=samples, devices=tuple(devices))
 
 
-def _serving(plan: RunPlan, shared: Path, opened: list[_Job]) -> dict[str, str]:
-    """Start the server and the links; the address of each cell's link."""
+def _put_between(plan: RunPlan, shared: Path, opened: list[_Job]) -> dict[str, str]:
+    """What the server and the links have to do; the address of each cell's link."""
     listen = ["--leashed", "--listen", f"0.0.0.0:{_PORT}"]
-    server = _Job(shared / "server", [*server_arguments(plan), *listen, *_announced(shared / "server")])
-    opened.append(server)
-    server.wait_until_it_serves(_SERVER)
+    arguments = [*server_arguments(plan), *listen, *_announced(shared / "server")]
+    opened.append(_Job(shared / "server", arguments))
     links: dict[str, str] = {}
-    jobs = []
     for number, cell in enumerate(
         dict.fromkeys(device.cell for device in plan.devices if device.cell is not None)
     ):
@@ -254,13 +306,10 @@ def _serving(plan: RunPlan, shared: Path, opened: list[_Job]) -> dict[str, str]:
         spec.write_text(plan.cells[cell].to_json() + "\n", encoding="utf-8")
         arguments = link_arguments(plan, cell, f"{_SERVER}:{_PORT}", spec, folder / "counters")
         arguments += ["--leashed", "--listen", f"0.0.0.0:{port}", *_announced(folder)]
-        jobs.append(_Job(folder, arguments))
-        opened.append(jobs[-1])
+        opened.append(_Job(folder, arguments))
         links[cell] = f"{_LINK}:{port}"
     (shared / "links").mkdir(exist_ok=True)
     (shared / "links" / "complete").touch()
-    for job in jobs:
-        job.wait_until_it_serves(_LINK)
     return links
 
 
@@ -268,47 +317,45 @@ def _announced(folder: Path) -> list[str]:
     return ["--announce", str(folder / "serving")]
 
 
-def _wait(plan: RunPlan, devices: list[_Device], report: Callable[[int], None]) -> dict[str, str]:
-    """Lead the devices until all have ended; those that were lost, by their names, and how."""
+def _wait(
+    plan: RunPlan, devices: list[_Device], between: list[_Job], report: Callable[[int], None]
+) -> dict[str, str]:
+    """Lead the devices until all have ended; those that were lost, by their names, and how.
+
+    Traces of links begin anew with each method, so that every method meets the same part of them.
+    """
     counters = [FinishedSamples(plan.events / f"{device.plan.client}.jsonl") for device in devices]
     running, lost = list(devices), dict[str, str]()
-    deadline = time.monotonic() + _COME_S
+    began = time.monotonic()
     while running:
         time.sleep(_POLL_S)
         for device in list(running):
-            if (why := _over(device, late=time.monotonic() > deadline)) is None:
+            if (why := device.over(began)) is None:
                 continue
             running.remove(device)
             if why:
                 lost[device.plan.client] = f"{device.plan.client} {why}"
-        report(sum(counter.count() for counter in counters))
+        told = sum(counter.count() for counter in counters)
+        report(told)
+        if running:
+            for job in between:
+                job.check()
         if running and all(device.waits() for device in running):
+            for job in between:
+                job.send()
             for device in running:
                 device.let_go()
-    if len(lost) == len(devices):
-        raise EngineError("no device was there until the end: " + "; ".join(lost.values()))
+    if len(lost) == len(devices) and not told:
+        raise EngineError("no device has told of any sample: " + "; ".join(lost.values()))
     return lost
 
 
-def _over(device: _Device, *, late: bool) -> str | None:
-    """None of a device that goes on; else how it was lost, and nothing where it was not."""
-    if not device.claimed():
-        if not late:
-            return None
-        return (
-            f"did not come within {_COME_S:g} s: start as many containers as the scenario has devices "
-            "(--scale device=N)"
-        )
-    device.look()
-    code = device.code()
-    if code is not None:
-        fine = code in (0, SOME_SAMPLES_FAILED)
-        return "" if fine else f"ended with exit code {code}; its container's log says why"
-    if device.silent():
-        time.sleep(2 * _POLL_S)  # the code is written behind the end
-        if device.code() is None:
-            return "ended without a word: its container was killed"
-    return None
+def _restarts(shared: Path) -> Iterator[str]:
+    """How often the server was started again."""
+    with suppress(FileNotFoundError):
+        starts = len((shared / "server" / "starts").read_text().splitlines())
+        if starts > 1:
+            yield f"the server was started again, {starts - 1} time{'s' * (starts > 2)}"
 
 
 def _end_links(plan: RunPlan, shared: Path, links: Mapping[str, str], opened: list[_Job]) -> None:

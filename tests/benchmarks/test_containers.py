@@ -78,7 +78,7 @@ def test_eight_devices(report, command, tmp_path):  # noqa: F811
     try:
         began = time.time()
         up = subprocess.Popen(
-            [*project._command, "up", "--scale", f"device={DEVICES}", "--exit-code-from", "report"],
+            [*project.command, "up", "--scale", f"device={DEVICES}", "--exit-code-from", "report"],
             env=project.environment,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

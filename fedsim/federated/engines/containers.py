@@ -18,6 +18,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 from fedsim.engines.containers import FOLDER
@@ -35,6 +36,7 @@ CERTIFICATES = "FEDSIM_CERTIFICATES"
 _HOST, _PORT = "superlink", 9092  # name of the service
 _COME_S = 120.0  # until SuperLink and SuperNodes are there
 _POLL_S = 0.2
+_ASK_S = 30.0  # between two looks at what Flower thinks of the run
 _GONE_S = 10.0  # that nobody answers at the SuperLink's address until it is taken for gone
 
 
@@ -61,19 +63,16 @@ def run(
             f"the engine 'containers' needs the folder that its containers share, in {FOLDER}: it is for "
             "docker compose --profile federated up; see docs/containers.md"
         )
-    nodes = _Nodes(Path(shared) / "supernodes", spec.clients)
-    try:
-        with _Remote.joined(folder) as federation:
-            nodes.wait()
+    nodes = _nodes(Path(shared) / "supernodes", spec.clients)
+    with _Remote.joined(folder) as federation:
+        nodes.wait()
 
-            def watch() -> None:
-                nodes.look()
-                federation.look()
+        def watch() -> None:
+            nodes.look()
+            federation.look()
 
-            results = Path(shared) / "federation"
-            return federation.carry_out(spec, results, report=report, watch=watch).outcome(nodes.troubles)
-    finally:
-        nodes.close()
+        results = Path(shared) / "federation"
+        return federation.carry_out(spec, results, report=report, watch=watch).outcome(nodes.troubles)
 
 
 class _Remote(Federation):
@@ -116,6 +115,10 @@ class _Remote(Federation):
             self._heard_s = now
         elif self._heard_s and now - self._heard_s > _GONE_S:
             raise FederationError(self.with_log("the SuperLink is gone"))
+
+    def unsure(self, folder: ResultFolder, since_s: float) -> bool:
+        """Now and then: nobody here sees the server's process."""
+        return since_s > _ASK_S
 
     def check(self, folder: ResultFolder) -> None:
         """See that the server has not failed; its process is in another container."""
@@ -178,11 +181,11 @@ class _Nodes:
                 if not self._alive:
                     raise FederationError("all SuperNodes have ended")
 
-    def close(self) -> None:
-        """Ask no more."""
-        for pipe in self._alive.values():
-            os.close(pipe)
-        self._alive.clear()
+
+@cache
+def _nodes(folder: Path, clients: int) -> _Nodes:
+    """The SuperNodes that all methods of this process have."""
+    return _Nodes(folder, clients)
 
 
 def _wait_for(what: Callable[[], bool], otherwise: str) -> None:

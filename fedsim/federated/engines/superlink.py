@@ -174,7 +174,7 @@ class Federation:
             if watch is not None:
                 watch()
             now = time.monotonic()
-            if folder.server() is None and now - asked > _STATUS_S:
+            if self.unsure(folder, now - asked):
                 self._check_status(run, folder)
                 asked = now
             if now - started > patience:
@@ -186,6 +186,10 @@ class Federation:
         if report is not None and reported < spec.rounds:
             report(spec.rounds)
         return folder
+
+    def unsure(self, folder: ResultFolder, since_s: float) -> bool:
+        """Whether Flower is to be asked what it thinks of the run, so long after it was asked last."""
+        return folder.server() is None and since_s > _STATUS_S
 
     def check(self, folder: ResultFolder) -> None:
         """See that server and SuperLink have not failed."""

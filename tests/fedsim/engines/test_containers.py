@@ -10,9 +10,10 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
-from edge.link import Direction, LinkSpec
+from edge.link import Direction, LinkSpec, Trace
 from edge.meter import Event
 from fedsim.engines import containers, inprocess
 from fedsim.engines.plan import RunPlan
@@ -93,12 +94,16 @@ def finished(shared: Path, number: int, client: str) -> None:
         time.sleep(0.02)
 
 
+def programs_of(service: subprocess.Popen[str]) -> list[int]:
+    """The programs of fedsim that a service runs."""
+    below = psutil.Process(service.pid).children(recursive=True) if service.poll() is None else []
+    return [one.pid for one in below if any("edge." in word for word in one.cmdline())]
+
+
 def child_of(service: subprocess.Popen[str]) -> int:
     """The program that a service runs."""
-    listed = subprocess.run(
-        ["pgrep", "-P", str(service.pid), "-f", "edge"], capture_output=True, text=True, check=True
-    )
-    return int(listed.stdout.split()[0])
+    (found,) = programs_of(service)
+    return found
 
 
 def test_every_sample_ends_once_and_its_bytes_are_those_of_other_engines(
@@ -128,6 +133,11 @@ def test_every_sample_ends_once_and_its_bytes_are_those_of_other_engines(
     }
     assert (plan.links / "link-0.json").exists()
     # Compose stops everything when one service ends: they stay, also the one that there was no device for.
+    deadline = time.monotonic() + 20
+    while any(programs_of(service) for service in services):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    time.sleep(0.5)
     assert [service.poll() for service in services] == [None] * 5
 
 
@@ -165,7 +175,7 @@ def test_a_tail_that_is_killed_is_started_again_and_nothing_is_lost(
         start("tail")
 
     with meanwhile(policy):
-        assert containers.run(plan, lambda _: None) == []
+        assert containers.run(plan, lambda _: None) == ["the server was started again, 1 time"]
     assert {event.outcome for event in totals(plan)} == {"answered"}
 
 
@@ -180,11 +190,91 @@ def test_a_device_that_does_not_come_is_lost(
     assert sum(event.outcome == "failed" for event in totals(plan)) == 2 * 10
 
 
+def test_devices_that_are_all_stopped_have_told_something(plan: RunPlan, shared: Path, start: Start) -> None:
+    """What Compose does with all services when one of them ends."""
+    plan = repeated(dataclasses.replace(plan, methods=plan.methods[1:]), 60)
+    start("tail")
+    devices = [start("device") for _ in range(2)]
+
+    def stop() -> None:
+        finished(shared, 5, "device-0")
+        for device in devices:
+            device.terminate()
+
+    with meanwhile(stop):
+        notes = containers.run(plan, lambda _: None)
+    assert sorted(notes) == [f"device-{number} was stopped" for number in range(2)]
+    outcomes = [event.outcome for event in totals(plan)]
+    assert outcomes.count("answered") >= 5
+    assert outcomes.count("failed") > 0
+    assert [device.wait(10) for device in devices] == [143, 143]
+
+
+def test_a_link_that_ends_is_told(plan: RunPlan, shared: Path, start: Start) -> None:
+    plan = repeated(dataclasses.replace(plan, methods=plan.methods[1:]), 60)
+    devices = tuple(dataclasses.replace(device, cell="link-0") for device in plan.devices)
+    plan = dataclasses.replace(plan, devices=devices, cells={"link-0": LinkSpec(Direction(20e6))})
+    link = start("link")
+    for name in ("tail", "device", "device"):
+        start(name)
+
+    def kill() -> None:
+        finished(shared, 5, "device-0")
+        os.kill(child_of(link), signal.SIGKILL)
+
+    with (
+        meanwhile(kill),
+        pytest.raises(EngineError, match=r"'127\.0\.0\.1' ended with exit code 137; its container's log"),
+    ):
+        containers.run(plan, lambda _: None)
+
+
+def test_a_link_stops_when_it_is_asked_to_and_says_what_it_carried(shared: Path, start: Start) -> None:
+    job = shared / "links" / "0"
+    job.mkdir(parents=True)
+    os.mkfifo(job / "in")
+    leash = os.open(job / "in", os.O_RDWR)
+    (shared / "link.json").write_text(LinkSpec(Direction(1e6)).to_json())
+    words = ["--to", "127.0.0.1:9", "--spec", str(shared / "link.json"), "--leashed"]
+    words += ["--counters", str(job / "counters"), "--announce", str(job / "serving")]
+    (job / "arguments").write_text("\n".join(words) + "\n")
+    (shared / "links" / "complete").touch()
+    link = start("link")
+    deadline = time.monotonic() + 20
+    while not (job / "serving").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    link.terminate()
+    assert link.wait(10) == 0
+    assert (job / "counters").exists()
+    os.close(leash)
+
+
+def test_every_method_meets_the_same_part_of_a_trace(plan: RunPlan, start: Start) -> None:
+    """A link that stands still from its fifth second on: without another beginning a method would, too."""
+    first = plan.methods[1]
+    again = dataclasses.replace(first, name="again")
+    plan = repeated(dataclasses.replace(plan, methods=(first, again)), 3)
+    devices = tuple(
+        dataclasses.replace(device, cell="link-0", deadline_s=4.0, pace={first.name: (0.1, None)})
+        for device in plan.devices
+    )
+    trace = Trace([0.0, 5.0], [50e6, 1e3], duration_s=3600.0)
+    plan = dataclasses.replace(plan, devices=devices, cells={"link-0": LinkSpec(Direction(trace=trace))})
+    for name in ("tail", "link", "device", "device"):
+        start(name)
+    assert containers.run(plan, lambda _: None) == []
+    assert {event.outcome for event in totals(plan)} == {"answered"}
+
+
 def test_a_model_that_a_device_cannot_load_is_told(plan: RunPlan, start: Start) -> None:
     (plan.methods[1].bundle / "device" / "model.json").unlink()
     for name in ("tail", "device", "device"):
         start(name)
-    with pytest.raises(EngineError, match=r"device-0 ended with exit code 2; its container's log says why"):
+    with pytest.raises(
+        EngineError,
+        match=r"device-\d ended with exit code 2; its container's log says why",
+    ):
         containers.run(plan, lambda _: None)
 
 
@@ -208,7 +298,7 @@ def test_services_end_when_the_run_has_ended_before_it_began(shared: Path, start
     services = [start(name) for name in ("tail", "link", "device")]
     (shared / "ended").touch()
     for service in services:
-        assert service.wait(10) == 1
+        assert service.wait(10) == 0
         assert "the run has ended before there was anything to do" in service.stderr.read()  # type: ignore[union-attr]
 
 
