@@ -12,6 +12,8 @@ however it does, the pipes close and the others stop.
             devices/N/ arguments  in  out      claimed  code      python -m edge.device @arguments < in > out
             models/  samples.safetensors  schedules/  events/
 
+A file ``stopping`` asks the run to end with what has been told.
+
 Whoever comes first takes the first device that nobody has claimed. A device that ends without a word, because
 its container was killed, is lost, and so are the samples that it had not told: they have failed, and the run
 goes on without it. A server that ends is started again by its container's policy, and the devices go on.
@@ -94,7 +96,6 @@ def run(plan: RunPlan, report: Callable[[int], None]) -> list[str]:
         for job in between:  # they start at once with the devices, which take longer
             job.wait_until_it_serves()
         lost = _wait(there, devices, between, report)
-        (shared / "over").touch()
         _end_links(plan, shared, links, opened)
     finally:
         for job in opened:
@@ -186,36 +187,31 @@ class _Device(_Job):
         os.mkfifo(self.folder / "out")
         self._output = os.open(self.folder / "out", os.O_RDONLY | os.O_NONBLOCK)
 
-    def over(self, began: float) -> str | None:
+    def over(self, began: float, stopped: float | None = None) -> str | None:
         """None while it goes on; else how it was lost, and nothing where it was not.
 
         Args:
             began: when containers could first take it.
+            stopped: when the run was asked to stop, where it was.
 
         Raises:
             EngineError: it has failed.
         """
         now = time.monotonic()
         if not (self.folder / "claimed").exists():
-            if now - began < _COME_S:
-                return None
-            return (
-                f"did not come within {_COME_S:g} s: start as many containers as the scenario has devices "
-                "(--scale device=N)"
-            )
+            return _absent(now - began > _COME_S, stopped is not None)
         self._listen(now)
-        code = self.code()
-        if code is not None:
-            if code in (0, SOME_SAMPLES_FAILED):
-                return ""
-            if code not in _STOPPED:
+        if (code := self.code()) is not None:
+            if code not in (0, SOME_SAMPLES_FAILED, *_STOPPED):
                 said = f"{self.plan.client} ended with exit code {code}; its container's log says why"
                 raise EngineError(said)
-            return "was stopped"
+            return "was stopped" if code in _STOPPED else ""
         # The code is written behind the end; and Python takes its time to begin.
         patience = _SILENT_S if self._opened else _COME_S
         if self._silent_since is not None and now - self._silent_since > patience:
             return "ended without a word: its container was killed"
+        if stopped is not None and now - stopped > 2 * _SILENT_S:
+            return "was on its way when the run was stopped"
         return None
 
     def _listen(self, now: float) -> None:
@@ -248,6 +244,18 @@ class _Device(_Job):
             self._output = -1
 
 
+def _absent(late: bool, stopped: bool) -> str | None:
+    """How a device was lost that no container has taken; None where one still may."""
+    if stopped:
+        return "had not come when the run was stopped"
+    if late:
+        return (
+            f"did not come within {_COME_S:g} s: start as many containers as the scenario has devices "
+            "(--scale device=N)"
+        )
+    return None
+
+
 def _shared_folder() -> Path:
     """The folder that the containers share, which has nothing of an earlier run in it."""
     told = os.environ.get(FOLDER)
@@ -262,7 +270,6 @@ def _shared_folder() -> Path:
         for name in ("server", "links", "devices", "models", "schedules", "events"):
             if (folder / name).exists():
                 shutil.rmtree(folder / name)
-        (folder / "over").unlink(missing_ok=True)
     except OSError as error:
         said = f"{error.filename}: {error.strerror}"
         raise EngineError(f"{folder} has an earlier run in it that cannot be removed: {said}") from None
@@ -326,18 +333,20 @@ def _wait(
     """
     counters = [FinishedSamples(plan.events / f"{device.plan.client}.jsonl") for device in devices]
     running, lost = list(devices), dict[str, str]()
-    began = time.monotonic()
+    began, stopped = time.monotonic(), None
     while running:
         time.sleep(_POLL_S)
+        if stopped is None and (plan.folder / "stopping").exists():
+            stopped = time.monotonic()
         for device in list(running):
-            if (why := device.over(began)) is None:
+            if (why := device.over(began, stopped)) is None:
                 continue
             running.remove(device)
             if why:
                 lost[device.plan.client] = f"{device.plan.client} {why}"
         told = sum(counter.count() for counter in counters)
         report(told)
-        if running:
+        if running and stopped is None:
             for job in between:
                 job.check()
         if running and all(device.waits() for device in running):

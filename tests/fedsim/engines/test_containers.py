@@ -210,6 +210,32 @@ def test_devices_that_are_all_stopped_have_told_something(plan: RunPlan, shared:
     assert [device.wait(10) for device in devices] == [143, 143]
 
 
+def test_a_run_that_is_asked_to_stop_ends_with_what_was_told(
+    plan: RunPlan, shared: Path, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(containers, "_SILENT_S", 0.5)
+    plan = repeated(dataclasses.replace(plan, methods=plan.methods[1:]), 200)
+    start("tail")
+    devices = [start("device") for _ in range(2)]
+
+    def stop() -> None:
+        finished(shared, 5, "device-0")
+        (shared / "stopping").touch()
+
+    with meanwhile(stop):
+        notes = containers.run(plan, lambda _: None)
+    assert sorted(notes) == [
+        f"device-{number} was on its way when the run was stopped" for number in range(2)
+    ]
+    outcomes = [event.outcome for event in totals(plan)]
+    assert outcomes.count("answered") >= 5
+    assert outcomes.count("failed") > 0
+    deadline = time.monotonic() + 20
+    while any(programs_of(device) for device in devices):  # which the leash stops
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
 def test_a_link_that_ends_is_told(plan: RunPlan, shared: Path, start: Start) -> None:
     plan = repeated(dataclasses.replace(plan, methods=plan.methods[1:]), 60)
     devices = tuple(dataclasses.replace(device, cell="link-0") for device in plan.devices)
