@@ -59,7 +59,8 @@ _PORT, _LINK_PORT = 9000, 9100  # of the server, and of the first link
 _POLL_S = 0.1
 _COME_S = 120.0  # until a container has taken what it is to do, and serves
 _END_S = 20.0  # until a link has written down what it carried
-_STOPPED = (130, 137, 143)  # exit codes of what was sent SIGINT, SIGKILL, SIGTERM
+_ASKED = (130, 143)  # exit codes of what was sent SIGINT or SIGTERM
+_STOPPED = (*_ASKED, 137)  # and of what was killed
 _SILENT_S = 5.0  # that a device has no open pipe, until it is lost
 
 
@@ -135,12 +136,12 @@ class _Job:
         return _SERVER if self.folder.name == "server" else _LINK
 
     def check(self) -> None:
-        """See that it has not ended. Of a server nobody says: it is started again.
+        """See that it has not failed. Of a server nobody says: it is started again.
 
         Raises:
             EngineError: it has. Its devices would only wait for their deadlines.
         """
-        if (code := self.code()) is not None:
+        if (code := self.code()) not in (None, 0, *_ASKED):
             raise EngineError(
                 f"the service {self.service!r} ended with exit code {code}; its container's log says why"
             )
