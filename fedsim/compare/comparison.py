@@ -194,7 +194,8 @@ def _remarks(one: MethodComparison, simulated: MethodLedger, measured: MethodLed
     for ledger, where in ((simulated, "simulated"), (measured, "measured")):
         if not len(ledger.well()):
             yield f"no sample ended well in the {where} run, so there is no latency"
-    if {"wire", "reply"} & set(one.carried) and simulated.provenance("total") == "modelled":
+    kinds_of = (simulated.provenance("total"), measured.provenance("total"))
+    if {"wire", "reply"} & set(one.carried) and kinds_of == ("modelled", "measured"):
         yield (
             "wire bytes of the simulated run are those of its link, headers of packets included; of the "
             "measured run they are the kernel's, acknowledgements included"

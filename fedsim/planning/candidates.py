@@ -46,6 +46,14 @@ class Trained:
         return round((self.row.accuracy or 0.0) * self.row.samples)
 
     @property
+    def interval(self) -> tuple[float, float]:
+        """95 % of the accuracy: Wilson's, of as many samples as the data set has, however often they came."""
+        told = self.row.accuracy_interval
+        if told is not None and not self.row.outcomes.failed:
+            return told
+        return wilson_interval(self.right, self.ended_well)
+
+    @property
     def accuracy(self) -> float:
         """Of the samples that ended well, 0..1: what the fleet of that run lost is not the model's fault."""
         return self.right / self.ended_well
@@ -82,8 +90,7 @@ class Candidate:
     def accuracy_interval(self) -> tuple[float, float]:
         """95 %: Student's t over seeds; with one seed Wilson's, of the test set."""
         over_seeds = t_interval([one.accuracy for one in self.trained])
-        first = self.trained[0]
-        low, high = over_seeds or wilson_interval(first.right, first.ended_well)
+        low, high = over_seeds or self.trained[0].interval
         return max(0.0, low), min(1.0, high)
 
     @cached_property

@@ -5,6 +5,7 @@ from typing import Any
 
 from edge.bundle import ModelSpec
 from fedsim.measure.schema import Distribution, Row
+from fedsim.measure.statistics import wilson_interval
 from fedsim.planning import Candidate, Costs, Setting, Trained
 
 from ..measure.runs import LEARNED, LOCAL, sample, summary_of
@@ -31,6 +32,7 @@ def trained(
         update={"answered": 0 if local else SAMPLES, "local": SAMPLES if local else 0}
     )
     values = {"accuracy": right / SAMPLES, "samples": SAMPLES, "payload_bytes": sizes, "outcomes": outcomes}
+    values["accuracy_interval"] = wilson_interval(right, SAMPLES)
     row = ROWS[local].model_copy(update=values | changes)
     folder = Path("runs") / f"run-{seed}"
     return Trained(folder, folder / "models" / "one", seed, given, None, row)

@@ -11,6 +11,7 @@ from fedsim.measure.statistics import t_interval, wilson_interval
 from fedsim.planning import PlanningError, read
 
 from .folders import LARGE, LOCAL, SMALL, Method, make_run, make_sweep
+from .settings import trained
 
 
 def test_the_rows_of_a_run(tmp_path: Path) -> None:
@@ -153,3 +154,9 @@ def test_answers_of_another_network_are_told(tmp_path: Path) -> None:
         "it has collapsed",
         "integer-4, seed 1: 5 of 40 samples were answered on the device, by another network",
     ]
+
+
+def test_samples_that_came_again_narrow_no_interval() -> None:
+    """As the summary of the run has it, which knows how many there are in the data."""
+    once = trained(900, accuracy_interval=wilson_interval(90, 100))
+    assert once.interval == wilson_interval(90, 100)
