@@ -45,6 +45,8 @@ def test_image(report, command):  # noqa: F811
 def run(file: Path, engine: str, folder: Path) -> Path:
     out = folder / engine
     words = [sys.executable, "-m", "fedsim.cli", "run", str(file), "--set", f"engine={engine}"]
+    if engine == "virtual":  # a relay has no radio that would have to wake
+        words += ["--set", "fleet.0.radio=ethernet"]
     subprocess.run([*words, "--out", str(out), "--quiet"], cwd=ROOT, check=True, capture_output=True)
     return out
 
