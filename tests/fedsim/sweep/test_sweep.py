@@ -99,9 +99,8 @@ def figures(folder: Path) -> dict[str, Any]:
     found = {}
     for path in folder.glob("points/*/*/summary.json"):
         summary = Summary.read(path).model_dump(mode="json")
-        rows = [
-            {k: v for k, v in row.items() if k not in ("latency_ms", "machine")} for row in summary["rows"]
-        ]
+        timed = {"latency_ms", "answered_per_s", "machine"}
+        rows = [{k: v for k, v in row.items() if k not in timed} for row in summary["rows"]]
         found["/".join(path.parts[-3:-1])] = rows
     return found
 
