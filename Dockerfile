@@ -5,9 +5,9 @@ ARG BASE_IMAGE=python:3.11-slim
 FROM ${BASE_IMAGE} AS base
 ENV PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 # Whoever runs it; --user chooses another. The folder is a volume that the containers of a run share.
-RUN useradd --uid 1000 --create-home fedsim && mkdir -m 1777 /shared /certificates /key && mkdir -p /work/runs \
-    && chown -R fedsim /work
-WORKDIR /work
+RUN useradd --uid 1000 --create-home fedsim && mkdir -m 1777 /shared /certificates /key && mkdir -p /app/runs \
+    && chown -R fedsim /app
+WORKDIR /app
 # A home that every user has.
 ENV FEDSIM_SHARED=/shared HOME=/tmp
 

@@ -183,7 +183,7 @@ def energy(
     gap = np.maximum(begin - before, 0.0)
     promoted = gap > model.tail_s
     promotion_s = np.where(promoted, np.minimum(model.promotion_s, gap - model.tail_s), 0.0)
-    active_s = np.maximum(end - np.maximum(begin, before), 0.0)
+    active_s = _lengthened(begin, end)
     base_w, more_w = sorted((model.active_w, model.receiving_w))
     active_j = base_w * active_s + model.up_w_per_bps * bits[0] + model.down_w_per_bps * bits[1]
     if more_w > base_w:

@@ -47,7 +47,10 @@ class Trained:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """95 % of the accuracy: Wilson's, of as many samples as the data set has, however often they came."""
+        """95 % of the accuracy: Wilson's, of as many samples as the data set has, however often they came.
+
+        Where some failed it is of those that ended well, and of a sample that came again each time counts.
+        """
         told = self.row.accuracy_interval
         if told is not None and not self.row.outcomes.failed:
             return told

@@ -32,7 +32,7 @@ from fedsim.federated.runspec import RunSpec
 __all__ = ["run"]
 
 #: Environment variable that says where the certificates lie.
-CERTIFICATES = "FEDSIM_CERTIFICATES"
+_CERTIFICATES = "FEDSIM_CERTIFICATES"
 _HOST, _PORT = "superlink", 9092  # name of the service
 _COME_S = 120.0  # until SuperLink and SuperNodes are there
 _POLL_S = 0.2
@@ -88,7 +88,7 @@ class _Remote(Federation):
             FederationError: none does.
         """
         _wait_for(lambda: listens(_HOST, _PORT), f"no SuperLink answers at {_HOST}:{_PORT}")
-        certificates = Certificates.within(Path(os.environ.get(CERTIFICATES, "/certificates")))
+        certificates = Certificates.within(Path(os.environ.get(_CERTIFICATES, "/certificates")))
         home = Path(tempfile.mkdtemp(prefix="fedsim-"))
         logs = folder / "logs"
         logs.mkdir(parents=True, exist_ok=True)

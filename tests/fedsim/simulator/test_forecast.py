@@ -233,11 +233,14 @@ def test_what_is_not_known_of_energy_is_not_told():
     pi = find_device("raspberry-pi-4")
     dark = told(plan(GroupPlan(1, 1, 10.0, CLOSED, pi.model_copy(update={"power": None}), "link", RADIO)))
     assert "the powers of raspberry-pi-4 are not known: its joules are unavailable" in dark.notes
-    assert all(row["joules"] is None for name in ("head", "total", "base") for row in stage(dark, name))
+    for name in ("head", "total", "base"):
+        assert {row["joules"] for row in stage(dark, name)} == {None}
     deaf = told(plan(GroupPlan(1, 1, 10.0, CLOSED, pi, "link")))
     assert "the radio of group 0 is not known: its joules are unavailable" in deaf.notes
-    assert all(row["joules"] is None for name in ("send", "total", "radio-tail") for row in stage(deaf, name))
-    assert all(row["joules"] > 0 for name in ("head", "base") for row in stage(deaf, name))
+    for name in ("send", "total", "radio-tail"):
+        assert {row["joules"] for row in stage(deaf, name)} == {None}
+    for name in ("head", "base"):
+        assert min(row["joules"] for row in stage(deaf, name)) > 0
 
 
 @pytest.mark.parametrize("in_flight", [1, 4])
