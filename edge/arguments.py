@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import importlib
+import sys
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -19,14 +22,38 @@ __all__ = [
 ]
 
 
+_POLL_S = 0.05
+
+
 class Parser(argparse.ArgumentParser):
     """Reports a bad argument in one line and exits with 2.
 
-    ``@FILE`` stands for the arguments in a file, one on each line.
+    ``@FILE`` stands for the arguments in a file, one on each line. With ``@@FILE`` the file may be written
+    later: a program that is started before anybody knows what it has to do imports meanwhile what it needs,
+    and then waits.
+
+    Args:
+        needs: modules that a run of the program imports.
+        settings: of argparse.
     """
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, needs: Sequence[str] = (), **settings: Any) -> None:
         super().__init__(fromfile_prefix_chars="@", **settings)
+        self._needs = needs
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse has it, when the files of all ``@@FILE`` are there."""
+        words = list(sys.argv[1:] if args is None else args)
+        return super().parse_known_args([self._awaited(word) for word in words], namespace)
+
+    def _awaited(self, word: str) -> str:
+        if not word.startswith("@@"):
+            return word
+        for module in self._needs:
+            importlib.import_module(module)
+        while not Path(word[2:]).exists():
+            time.sleep(_POLL_S)
+        return word[1:]
 
     def error(self, message: str) -> NoReturn:
         """Print ``message`` behind the program's name, without the usage."""

@@ -10,6 +10,8 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from edge.alarm import Alarm
+
 __all__ = ["Batcher", "Completed"]
 
 Item = TypeVar("Item")
@@ -66,6 +68,7 @@ class Batcher(Generic[Item, Result]):
         self._arrival = asyncio.Event()
         self._running: set[asyncio.Task[None]] = set()
         self._collector: asyncio.Task[None] | None = None
+        self._alarm: Alarm | None = None  # when the open batch closes; the loop's own timers are late by a ms
 
     @property
     def waiting(self) -> int:
@@ -75,6 +78,7 @@ class Batcher(Generic[Item, Result]):
     def start(self) -> None:
         """Begin to serve. Needs a running event loop."""
         if self._collector is None:
+            self._alarm = Alarm(self._arrival.set) if self._wait_s else None
             self._collector = asyncio.create_task(self._collect())
 
     async def stop(self) -> None:
@@ -83,6 +87,8 @@ class Batcher(Generic[Item, Result]):
             self._collector.cancel()
             await asyncio.gather(self._collector, return_exceptions=True)
             self._collector = None
+        if self._alarm is not None:
+            self._alarm.close()
         for waiting in self._queue:
             waiting.future.cancel()
         self._queue.clear()
@@ -124,13 +130,14 @@ class Batcher(Generic[Item, Result]):
         while not self._queue:
             self._arrival.clear()
             await self._arrival.wait()
+        if self._alarm is None:
+            return
         closes = self._queue[0].queued + self._wait_s
         while 0 < len(self._queue) < self._size and (left := closes - time.perf_counter()) > 0:
             self._arrival.clear()
-            try:
-                await asyncio.wait_for(self._arrival.wait(), left)
-            except TimeoutError:
-                return
+            self._alarm.set(asyncio.get_running_loop().time() + left)  # the loop's clock may be another
+            await self._arrival.wait()
+        self._alarm.set(None)
 
     def _take(self) -> list[_Waiting[Item, Result]]:
         batch: list[_Waiting[Item, Result]] = []

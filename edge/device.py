@@ -14,6 +14,7 @@ that runs whole on the device: ``--learn --server HOST:PORT --model DIR --sample
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import sys
 from collections.abc import Sequence
@@ -87,7 +88,7 @@ async def _run(options: argparse.Namespace, samples: Samples, plan: Plan, journa
     for twice in (one for one in names if names.count(one) > 1):
         raise ValueError(f"two models would both be called {twice} in the events: name one of them with --as")
     fallback = None if options.fallback is None else load_device(options.fallback)
-    leash = Leash() if options.leashed else None
+    leash = None if options.leashed is None else Leash(options.leashed)
     tallies = []
     for folder, choice, pace in models:
         half = load_device(folder)  # one at a time: a small board need not hold them all
@@ -150,6 +151,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command.error(f"events file {options.out} is there already; name a new one")
     except (ValueError, OSError) as error:
         command.error(str(error))
+    gc.freeze()  # what was imported stays: no collection looks at it again, not even at the end
     try:
         tallies = asyncio.run(_run(options, samples, plan, journal))
     except (ValueError, OSError) as error:

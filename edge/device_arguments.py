@@ -17,6 +17,7 @@ from edge.arguments import (
     probability,
     seconds,
 )
+from edge.leash import add_leash
 
 __all__ = ["REFUSED", "UNANSWERED", "UNWRITTEN", "check", "parser"]
 
@@ -70,9 +71,13 @@ class _OfModel(argparse.Action):
         chosen[-1][self.dest] = values
 
 
+_NEEDS = ("edge.bundle", "edge.samples", "edge.schedule", "edge.session")
+
+
 def parser() -> Parser:
     """What a device takes on its command line."""
     parser = Parser(
+        _NEEDS,
         prog="python -m edge.device",
         description="Run samples through the device halves of split models, with a tail server's help.",
         epilog="Exit codes: 0 every sample was answered, or learnt; "
@@ -226,11 +231,10 @@ def parser() -> Parser:
         metavar="S",
         help="what is lost is drawn from this seed and the sample's number (default: %(default)s)",
     )
-    add(
-        "--leashed",
-        action="store_true",
-        help="for a program that runs devices: before each model, when it is ready to run, print "
-        "'ready NAME' and wait for a line on standard input; end when that closes",
+    add_leash(
+        parser,
+        "for a program that runs devices: before each model, when it is ready to run, print 'ready NAME' "
+        "and wait for a line on standard input; end when that closes",
     )
     add("--tls-ca", type=existing_file, metavar="FILE", help="certificates to trust (PEM); turns TLS on")
     return parser

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 import os
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge.arguments import Parser, address, count, existing_file, existing_folder, seconds
-from edge.leash import Leash
+from edge.leash import Leash, add_leash
 
 if TYPE_CHECKING:
     import argparse
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 __all__ = ["TailServer", "main"]
 
 _log = logging.getLogger(__name__)
+
+_NEEDS = ("grpc_health.v1.health", "grpc_reflection.v1alpha.reflection", "edge.bundle", "edge.service")
 
 _SPARE_CALLS = 64  # for health checks and reflection when all calls of the service are taken
 
@@ -205,8 +208,8 @@ async def _serve(
     loop = asyncio.get_running_loop()
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, asked_to_stop.set)
-    if options.leashed:
-        Leash()
+    if options.leashed is not None:
+        Leash(options.leashed)
     await server.start()
     if options.announce is not None:
         _announce(options.announce, server.address)
@@ -216,7 +219,9 @@ async def _serve(
 
 
 def _parser() -> Parser:
-    parser = Parser(prog="python -m edge.server", description="Serve the tails of split models over gRPC.")
+    parser = Parser(
+        _NEEDS, prog="python -m edge.server", description="Serve the tails of split models over gRPC."
+    )
     add = parser.add_argument
     add(
         "--model",
@@ -302,7 +307,7 @@ def _parser() -> Parser:
         metavar="S",
         help="time for what was received to be answered after SIGTERM (default: %(default)s)",
     )
-    add("--leashed", action="store_true", help="stop, as on SIGTERM, when standard input closes")
+    add_leash(parser, "stop, as on SIGTERM, when standard input closes")
     add("--tls-cert", type=existing_file, metavar="FILE", help="certificate chain (PEM)")
     add("--tls-key", type=existing_file, metavar="FILE", help="private key of the certificate (PEM)")
     add(
@@ -332,6 +337,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prototypes = _store(options, halves)
     except (ValueError, OSError) as error:
         parser.error(str(error))
+    gc.freeze()  # imports and models stay: no collection looks at them again while samples wait
     try:
         asyncio.run(_serve(options, halves, credentials, prototypes))
     except OSError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
-from edge.link.alarm import Alarm
+from edge.alarm import Alarm
 
 __all__ = ["Waiter"]
 

@@ -40,6 +40,7 @@ from fedsim.run_folder import SUMMARY, checkpoints_of, kept_for_later, run_folde
 from fedsim.scenario import ENGINES, LOCAL, Baseline, FederatedScenario, Scenario
 from fedsim.scenario_checks import fleet_problem
 from fedsim.simulator import stages
+from fedsim.threads import torch_threads
 
 __all__ = ["Equipment", "perform", "run"]
 
@@ -149,7 +150,8 @@ def perform(
     """
     started = time.monotonic()
     checkpoints = equipment.checkpoints or checkpoints_of(out)
-    with run_folder(out, force=force) as work, kept_for_later(checkpoints):
+    computing = torch_threads(scenario.training.threads)
+    with run_folder(out, force=force) as work, kept_for_later(checkpoints), computing:
         dataset = equipment.dataset or data.load(scenario.data.name, scenario.data.validation)
         if problem := fleet_problem(scenario, len(dataset.x_test)):
             raise ScenarioError(scenario.name, [problem])

@@ -215,6 +215,7 @@ class TrainingSection(Section):
     learning_rates: tuple[Positive, ...] = ()
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "float32", "bf16"] = "auto"
+    threads: Annotated[int, Field(strict=True, ge=1, le=1024)] | None = None
 
     @model_validator(mode="after")
     def _of_its_recipe(self) -> Self:

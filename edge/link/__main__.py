@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edge.arguments import Parser, address, count, existing_file, name
-from edge.leash import Leash
+from edge.leash import Leash, add_leash
 from edge.link.errors import LinkError
 from edge.link.relay import Relay
 from edge.link.spec import LinkSpec
@@ -74,8 +74,8 @@ def _heed(link: Relay | KernelLink, options: argparse.Namespace) -> None:
     loop.add_signal_handler(signal.SIGHUP, _change, link, options.spec)
     loop.add_signal_handler(signal.SIGUSR1, tell)
     loop.add_signal_handler(signal.SIGUSR2, restart)
-    if options.leashed:
-        Leash(lambda: loop.call_soon_threadsafe(restart))
+    if options.leashed is not None:
+        Leash(options.leashed, lambda: loop.call_soon_threadsafe(restart))
 
 
 async def _relay(options: argparse.Namespace, spec: LinkSpec) -> None:
@@ -148,11 +148,7 @@ def _parser() -> Parser:
         metavar="FILE",
         help="write there on SIGUSR1 and at the end, as JSON, what the link has carried",
     )
-    add(
-        "--leashed",
-        action="store_true",
-        help="stop, as on SIGTERM, when standard input closes; a line on it is as SIGUSR2",
-    )
+    add_leash(parser, "stop, as on SIGTERM, when standard input closes; a line on it is as SIGUSR2")
     add(
         "--log-level",
         choices=("debug", "info", "warning", "error"),

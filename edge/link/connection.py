@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any, cast
 
-from edge.link.alarm import Alarm
+from edge.alarm import Alarm
 from edge.link.pacing import Flow, Pacer
 from edge.link.spec import Direction, LinkSpec
 

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-
-import torch
 
 from edge.energy import Meter
 from fedsim import __version__
@@ -25,6 +22,7 @@ from fedsim.hardware import Device, find_device
 from fedsim.measure import environment
 from fedsim.measure.files import replacing
 from fedsim.progress import Display
+from fedsim.threads import torch_threads
 
 __all__ = ["EACH_S", "HOST_S", "calibrate"]
 
@@ -85,7 +83,7 @@ def calibrate(
     for_power = min(_POWER * total, _MOST_POWER_S) if found else 0.0
     ladder = Ladder()
     shown = display or Display(quiet=True)
-    with _threads(threads), shown.live(), shown.task("measuring", _STEPS) as bar:
+    with torch_threads(threads), shown.live(), shown.task("measuring", _STEPS) as bar:
 
         def reach(seconds_passed: float) -> None:
             bar.reach(round(_STEPS * min(1.0, seconds_passed / total)))
@@ -117,17 +115,6 @@ def _check_free(out: Path, force: bool) -> None:
     near = next(folder for folder in out.absolute().parents if folder.exists())
     if not (near.is_dir() and os.access(near, os.W_OK)):
         raise OutputError(f"{out}: cannot be written: {near} is no folder that you may write to")
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """torch computes with so many threads inside."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _write(out: Path, device: Device) -> Device:

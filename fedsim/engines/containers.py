@@ -7,9 +7,9 @@ however it does, the pipes close and the others stop.
 
 ::
 
-    shared/ server/    arguments  in           serving            python -m edge.server @arguments < in
-            links/I/   arguments  in           serving            python -m edge.link   @arguments < in
-            devices/N/ arguments  in  out      claimed  code      python -m edge.device @arguments < in > out
+    shared/ server/    arguments  in           serving            python -m edge.server @@arguments
+            links/I/   arguments  in           serving            python -m edge.link   @arguments
+            devices/N/ arguments  in  out      claimed  code      python -m edge.device @@arguments
             models/  samples.safetensors  schedules/  events/
 
 A file ``stopping`` asks the run to end with what has been told.
@@ -49,7 +49,7 @@ from fedsim.engines.programs import (
 from fedsim.errors import EngineError
 from fedsim.measure import ledger
 
-__all__ = ["FOLDER", "run"]
+__all__ = ["FOLDER", "let_rest", "run"]
 
 #: Environment variable that says where the folder lies that the containers share.
 FOLDER = "FEDSIM_SHARED"
@@ -90,10 +90,10 @@ def run(plan: RunPlan, report: Callable[[int], None]) -> list[str]:
         devices = []
         for number, device in enumerate(there.devices):
             address = f"{_SERVER}:{_PORT}" if device.cell is None else links.get(device.cell)
-            arguments = ["--leashed", *device_arguments(there, number, device, address if remote else None)]
+            arguments = device_arguments(there, number, device, address if remote else None)
             devices.append(_Device(device, shared / "devices" / str(number), arguments))
             opened.append(devices[-1])
-        (shared / "devices" / "complete").touch()
+        _complete(shared / "devices")
         for job in between:  # they start at once with the devices, which take longer
             job.wait_until_it_serves()
         lost = _wait(there, devices, between, report)
@@ -108,7 +108,7 @@ def run(plan: RunPlan, report: Callable[[int], None]) -> list[str]:
 
 
 class _Job:
-    """What a container is to do: arguments for its program, and a pipe that is its standard input."""
+    """What a container is to do: arguments for its program, and a pipe that is its leash."""
 
     def __init__(self, folder: Path, arguments: list[str]) -> None:
         self.folder = folder
@@ -117,7 +117,8 @@ class _Job:
         # For reading, too: so it opens at once, and nobody who opens the other end waits.
         self._leash = os.open(folder / "in", os.O_RDWR)
         partial = folder / "arguments.partial"
-        partial.write_text("".join(f"{word}\n" for word in arguments), encoding="utf-8")
+        words = ["--leashed", str(folder), *arguments]
+        partial.write_text("".join(f"{word}\n" for word in words), encoding="utf-8")
         self._before_it_is_seen()
         partial.rename(folder / "arguments")
 
@@ -162,7 +163,7 @@ class _Job:
             time.sleep(_POLL_S / 2)
 
     def send(self) -> None:
-        """A line on its standard input."""
+        """A line on its leash."""
         with suppress(BlockingIOError, BrokenPipeError):
             os.write(self._leash, b"\n")
 
@@ -301,7 +302,7 @@ def _relocated(plan: RunPlan, shared: Path) -> RunPlan:
 
 def _put_between(plan: RunPlan, shared: Path, opened: list[_Job]) -> dict[str, str]:
     """What the server and the links have to do; the address of each cell's link."""
-    listen = ["--leashed", "--listen", f"0.0.0.0:{_PORT}"]
+    listen = ["--listen", f"0.0.0.0:{_PORT}"]
     arguments = [*server_arguments(plan), *listen, *_announced(shared / "server")]
     opened.append(_Job(shared / "server", arguments))
     links: dict[str, str] = {}
@@ -313,12 +314,23 @@ def _put_between(plan: RunPlan, shared: Path, opened: list[_Job]) -> dict[str, s
         spec.parent.mkdir(exist_ok=True)
         spec.write_text(plan.cells[cell].to_json() + "\n", encoding="utf-8")
         arguments = link_arguments(plan, cell, f"{_SERVER}:{_PORT}", spec, folder / "counters")
-        arguments += ["--leashed", "--listen", f"0.0.0.0:{port}", *_announced(folder)]
+        arguments += ["--listen", f"0.0.0.0:{port}", *_announced(folder)]
         opened.append(_Job(folder, arguments))
         links[cell] = f"{_LINK}:{port}"
-    (shared / "links").mkdir(exist_ok=True)
-    (shared / "links" / "complete").touch()
+    _complete(shared / "links")
     return links
+
+
+def let_rest(shared: Path) -> None:
+    """Tell server, links and devices of a run that has no split network that there is nothing to do."""
+    for name in ("links", "devices"):
+        _complete(shared / name)
+
+
+def _complete(folder: Path) -> None:
+    """Nobody will be told more than what is in this folder of jobs."""
+    folder.mkdir(exist_ok=True)
+    (folder / "complete").touch()
 
 
 def _announced(folder: Path) -> list[str]:

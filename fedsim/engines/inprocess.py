@@ -15,8 +15,8 @@ server's size, whose time counts for each of their samples, as on the server.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +34,7 @@ from edge.samples import Samples
 from edge.sending import Choice, Erasure
 from fedsim.engines.plan import RunPlan
 from fedsim.errors import EngineError
+from fedsim.threads import torch_threads
 
 __all__ = ["run"]
 
@@ -57,7 +58,7 @@ def run(plan: RunPlan, report: Callable[[int], None]) -> list[str]:
     plan.events.mkdir(parents=True)
     counter = _Counter(report)
     with ExitStack() as stack:
-        stack.enter_context(_one_thread())
+        stack.enter_context(torch_threads(1))  # as on a device: payloads may depend on it
         stack.enter_context(torch.inference_mode())
         devices = []
         for number, device in enumerate(plan.devices):
@@ -84,17 +85,6 @@ def run(plan: RunPlan, report: Callable[[int], None]) -> list[str]:
                 row.run()
     counter.tell()
     return []
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """As on a device; payloads may depend on it, where a network sums in another order."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 class _Counter:

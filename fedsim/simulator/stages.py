@@ -12,11 +12,9 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -32,6 +30,7 @@ from fedsim.hardware.compute import Layer, Scaled, Serving
 from fedsim.hardware.macs import count_layers
 from fedsim.hardware.models import coding_of, roofline_of, serving_of, stages_of
 from fedsim.hardware.presets import Device, Measured, Split
+from fedsim.threads import torch_threads
 
 __all__ = [
     "DeviceTimes",
@@ -43,12 +42,10 @@ __all__ = [
     "server_times",
 ]
 
-T = TypeVar("T")
-
 _IMAGES = 24  # that are measured
 _WARM_UP = 3
 _PAUSE_S = 0.01  # ahead of each call: see :func:`measure_here`
-_BATCHES = 6  # of each size
+_BATCHES = 6  # of each size, at least
 
 
 @dataclass(frozen=True)
@@ -130,7 +127,7 @@ def measured(methods: Iterable[Method], samples: Path, batch: int) -> dict[str, 
     file = Samples(samples, limit=_IMAGES)
     images = torch.cat([file.image(position) for position in range(len(file))])
     found = {}
-    with _one_thread():
+    with torch_threads(1):
         for method in methods:
             device = bundle.load_device(method.bundle)
             server = None if device.local else bundle.load_server(method.bundle)
@@ -159,24 +156,32 @@ def measure_here(
         EngineError: the server does not take what the device made of these images.
     """
     chosen = torch.split(images[:_IMAGES], 1)
-    for image in chosen[:_WARM_UP]:
-        device.features(image)
-    heads = [_timed(lambda image=image: device.features(image)) for image in chosen]  # type: ignore[misc]
-    features = [found for found, _ in heads]
+    features = [device.features(image) for image in chosen]  # from here on it is warm
     _, head = count_layers(lambda: device.features(chosen[0]))
-    head_s = _median(seconds for _, seconds in heads)
     if server is None or device.local:
+        head_s = _median(_timed(lambda image=image: device.features(image)) for image in chosen)  # type: ignore[misc]
         return HostTimes(device.spec.name, device.model_id, head_s, None, None, head, ())
-    for one in features[:_WARM_UP]:
-        device.encode(one, level)
-    coded = [_timed(lambda one=one: device.encode(one, level)) for one in features]  # type: ignore[misc]
-    payloads = [payload for made, _ in coded for payload in made]
+    payloads = [payload for one in features for payload in device.encode(one, level)]
     _, tail = count_layers(lambda: server.predict(server.decode(payloads[:1])))
-    encode_s = _median(seconds for _, seconds in coded)
     _, encoder = count_layers(lambda: device.encode(features[0], level))
-    served = _served(server, payloads, batch)
+    batches = _Batches(server, payloads, batch)
+    heads, codings = [], []
+    # By turns: whatever else the machine does in these seconds, it does to all of them.
+    for number in range(max(_IMAGES, _BATCHES * len(batches.sizes))):
+        place = number % len(chosen)
+        heads.append(_timed(lambda: device.features(chosen[place])))  # noqa: B023  called at once
+        codings.append(_timed(lambda: device.encode(features[place], level)))  # noqa: B023
+        batches.measure_next()
     return HostTimes(
-        device.spec.name, device.model_id, head_s, encode_s, served, head, tail, encoder, _symbols(device)
+        device.spec.name,
+        device.model_id,
+        _median(heads),
+        _median(codings),
+        batches.times(),
+        head,
+        tail,
+        encoder,
+        _symbols(device),
     )
 
 
@@ -251,50 +256,66 @@ def _scale(device: Device, here: HostTimes) -> Scaled:
     return Scaled(roofline_of(device).seconds([*here.head, *here.tail]) / here.network_s)
 
 
-def _served(server: ServerHalf, payloads: Sequence[bytes], batch: int) -> ServerTimes:
-    """A line through the times of batches of 1, 2, 4, .. samples."""
-    sizes = [2**power for power in range(int(math.log2(batch)) + 1)] if batch > 1 else [1]
-    seconds, decoding = [], []
-    for size in sizes:
-        found = []
-        for number in range(_WARM_UP * (size == 1) + _BATCHES):
-            time.sleep(_PAUSE_S)
-            chosen = [payloads[(number * size + place) % len(payloads)] for place in range(size)]
-            answer = predict(server, [Request(payload) for payload in chosen])[0]
-            if isinstance(answer, Refusal):
-                raise EngineError(
-                    f"model {server.spec.name!r}: the server refuses a payload: {answer.message}"
-                )
-            found.append((answer.decode_s, answer.tail_s))
-        kept = found[_WARM_UP * (size == 1) :]
-        decode_s, tail_s = (_median(times) for times in zip(*kept, strict=True))
-        seconds.append(decode_s + tail_s)
-        decoding.append(decode_s / (decode_s + tail_s))
-    if len(sizes) == 1:
-        return ServerTimes(Serving(seconds[0], 0.0), decoding[0])
-    each, fixed = (float(value) for value in np.polyfit(sizes, seconds, 1))
-    if each < 0:
-        each, fixed = 0.0, statistics.fmean(seconds)
-    if fixed < 0:
-        fixed, each = 0.0, statistics.fmean(s / n for s, n in zip(seconds, sizes, strict=True))
-    return ServerTimes(Serving(fixed, each), statistics.fmean(decoding))
+class _Batches:
+    """Times of batches on the server, of 1, 2, 4, .. samples in turn.
+
+    Args:
+        server: the half that answers them.
+        payloads: that are sent, one after another.
+        batch: most samples of a batch.
+    """
+
+    def __init__(self, server: ServerHalf, payloads: Sequence[bytes], batch: int) -> None:
+        self.sizes = [2**power for power in range(int(math.log2(batch)) + 1)] if batch > 1 else [1]
+        self._server, self._payloads = server, payloads
+        self._found: dict[int, list[tuple[float, float]]] = {size: [] for size in self.sizes}
+        self._number = 0
+        for _ in range(_WARM_UP):
+            self._answered(1)
+
+    def measure_next(self) -> None:
+        """Measure a batch of the next size.
+
+        Raises:
+            EngineError: the server refuses it.
+        """
+        time.sleep(_PAUSE_S)
+        size = self.sizes[self._number % len(self.sizes)]
+        self._found[size].append(self._answered(size))
+        self._number += 1
+
+    def _answered(self, size: int) -> tuple[float, float]:
+        """Seconds of decoder and tail for a batch."""
+        first = self._number * size
+        chosen = [self._payloads[(first + place) % len(self._payloads)] for place in range(size)]
+        answer = predict(self._server, [Request(payload) for payload in chosen])[0]
+        if isinstance(answer, Refusal):
+            name = self._server.spec.name
+            raise EngineError(f"model {name!r}: the server refuses a payload: {answer.message}")
+        return answer.decode_s, answer.tail_s
+
+    def times(self) -> ServerTimes:
+        """A line through the medians of the sizes."""
+        seconds, decoding = [], []
+        for found in self._found.values():
+            decode_s, tail_s = (_median(times) for times in zip(*found, strict=True))
+            seconds.append(decode_s + tail_s)
+            decoding.append(decode_s / (decode_s + tail_s))
+        if len(self.sizes) == 1:
+            return ServerTimes(Serving(seconds[0], 0.0), decoding[0])
+        each, fixed = (float(value) for value in np.polyfit(self.sizes, seconds, 1))
+        if each < 0:
+            each, fixed = 0.0, statistics.fmean(seconds)
+        if fixed < 0:
+            fixed, each = 0.0, statistics.fmean(s / n for s, n in zip(seconds, self.sizes, strict=True))
+        return ServerTimes(Serving(fixed, each), statistics.fmean(decoding))
 
 
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def _timed(run: Callable[[], T]) -> tuple[T, float]:
+def _timed(run: Callable[[], object]) -> float:
     time.sleep(_PAUSE_S)
     start = time.perf_counter()
-    found = run()
-    return found, time.perf_counter() - start
+    run()
+    return time.perf_counter() - start
 
 
 def _median(values: Iterable[float]) -> float:

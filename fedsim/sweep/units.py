@@ -138,5 +138,6 @@ def teacher_of(unit: Unit) -> str:
         training.batch_size,
         training.device,
         training.precision,
+        training.threads,
     ]
     return json.dumps(settings, sort_keys=True)

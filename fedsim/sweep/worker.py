@@ -82,6 +82,7 @@ class _Worker:
         from fedsim.models import Workshop  # noqa: PLC0415
         from fedsim.scenario import Scenario  # noqa: PLC0415
         from fedsim.sweep.relay import RelayDisplay  # noqa: PLC0415
+        from fedsim.threads import torch_threads  # noqa: PLC0415
 
         scenario = Scenario.model_validate(job.scenario)
         asked = (scenario.data.name, scenario.data.validation)
@@ -101,7 +102,8 @@ class _Worker:
                 device=scenario.training.device,
                 precision=scenario.training.precision,
             )
-            workshop.teacher(scenario)
+            with torch_threads(scenario.training.threads):
+                workshop.teacher(scenario)
             return
         points = [] if job.setting is None else [(job.setting, scenario)]
         equipment = runner.Equipment(dataset, checkpoints, teachers)

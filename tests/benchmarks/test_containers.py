@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from itertools import product
 from pathlib import Path
 
 import psutil
@@ -16,6 +17,7 @@ from fedsim.compare import compare
 
 from ..test_compose import Project, command  # noqa: F401  a fixture
 from .processes import ROOT
+from .test_prediction import DELAYS_MS, HELD_OUT, PAUSE_S, RATES_MBIT, scenario
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.docker]
 
@@ -95,6 +97,7 @@ def test_eight_devices(report, command, tmp_path):  # noqa: F811
         first = min(one["start_s"] + one["duration_s"] for one in rows if one["outcome"] == "answered")
         loopback, virtual = (run(ROOT / SCENARIO, engine, tmp_path) for engine in ("processes", "virtual"))
         found = compare(virtual, measured)
+        here = {one.method: one.timings["total"].error("mean") for one in compare(virtual, loopback).methods}
         ours, theirs, predicted = sizes(measured), sizes(loopback), sizes(virtual)
         # Models trained in another environment may differ in their last bits, and so in their codes.
         same = [key for key in ours if key[0] != "factorized"]
@@ -112,6 +115,7 @@ def test_eight_devices(report, command, tmp_path):  # noqa: F811
                         "predicted": round(one.timings["total"].simulated.mean, 1),
                         "measured": round(one.timings["total"].measured.mean, 1),
                         "mean_error": round(one.timings["total"].error("mean"), 4),
+                        "mean_error_without_containers": round(here[one.method], 4),
                         "stages": {
                             stage: [round(each.simulated.mean, 2), round(each.measured.mean, 2)]
                             for stage, each in one.timings.items()
@@ -130,3 +134,38 @@ def test_eight_devices(report, command, tmp_path):  # noqa: F811
         )
     finally:
         project.compose("down", "-v", "--timeout", "5")
+
+
+def test_prediction_in_every_cell_of_the_grid(report, command, tmp_path):  # noqa: F811
+    """The scenarios of the prediction's own benchmark, with all of its devices in containers."""
+    cells = []
+    for rate_mbit, delay_ms in product(RATES_MBIT, DELAYS_MS):
+        folder = tmp_path / f"{rate_mbit:g}-{delay_ms:g}"
+        folder.mkdir()
+        project = Project(command, folder, f"fedsim-benchmark-{os.getpid()}")
+        file = scenario(folder / "scenarios", DEVICES, rate_mbit, delay_ms, PAUSE_S, HELD_OUT)
+        text = file.read_text().replace(f"{folder}/scenarios/", "")  # the link's file lies beside it
+        (folder / "scenarios" / "small.yaml").write_text(text)
+        try:
+            project.compose("up", "--scale", f"device={DEVICES}", "--exit-code-from", "report")
+        finally:
+            project.compose("down", "-v", "--timeout", "5")
+        virtual = run(folder / "scenarios" / "small.yaml", "virtual", folder)
+        (found,) = compare(virtual, folder / "results" / "prediction-3").methods
+        total = found.timings["total"]
+        cells.append(
+            {
+                "rate_mbit": rate_mbit,
+                "delay_ms": delay_ms,
+                "predicted_mean_ms": round(total.simulated.mean, 1),
+                "measured_mean_ms": round(total.measured.mean, 1),
+                "mean_error": round(total.error("mean"), 4),
+                "stages": {
+                    stage: [round(one.simulated.mean, 2), round(one.measured.mean, 2)]
+                    for stage, one in found.timings.items()
+                },
+            }
+        )
+    figures = {"devices": DEVICES, "cells": cells}
+    figures["worst_mean_error"] = max(abs(one["mean_error"]) for one in cells)
+    report("prediction of containers over the grid", figures, {"worst_mean_error": 0.10})

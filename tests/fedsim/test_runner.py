@@ -4,6 +4,7 @@ import io
 from pathlib import Path
 
 import pytest
+import torch
 from rich.console import Console
 
 from fedsim import data, runner
@@ -54,6 +55,20 @@ def test_trainings_are_kept_where_they_were_not_to_blame(
     runner.run(TINY, out, False, Console(file=said))
     assert ("goes on after epoch" in said.getvalue()) is kept
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
+
+
+def test_training_computes_with_the_threads_that_the_scenario_names(tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    training = TINY.training.model_copy(update={"threads": before + 1})
+    runner.run(
+        TINY.model_copy(update={"training": training}),
+        tmp_path / "out",
+        False,
+        Console(quiet=True),
+        quiet=True,
+    )
+    assert Summary.read(tmp_path / "out" / "summary.json").environment.threads == before + 1
+    assert torch.get_num_threads() == before
 
 
 def test_validation_tests_on_a_part_of_the_training_set_and_says_so(tmp_path: Path) -> None:

@@ -324,6 +324,7 @@ def test_a_new_recipe_is_known_in_one_place_only(monkeypatch: pytest.MonkeyPatch
         ("model.levels=[]", "model.levels = []", "a list of at least 1 entries, each a whole number"),
         ("fleet.0.erasure=1.5", "fleet.0.erasure = 1.5", "a number, at least 0 and at most 1"),
         ("training.device=tpu", 'training.device = "tpu"', "has to be one of auto, cpu, cuda"),
+        ("training.threads=0", "training.threads = 0", "a whole number, at least 1"),
         ("training.precision=int8", 'training.precision = "int8"', "one of auto, float32, bf16"),
         (
             "model.bottleneck.beta=1",

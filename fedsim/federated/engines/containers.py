@@ -21,7 +21,7 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-from fedsim.engines.containers import FOLDER
+from fedsim.engines.containers import FOLDER, let_rest
 from fedsim.errors import FederationError
 from fedsim.federated.engines.certificates import Certificates
 from fedsim.federated.engines.outcome import Outcome, ResultFolder
@@ -63,6 +63,7 @@ def run(
             f"the engine 'containers' needs the folder that its containers share, in {FOLDER}: it is for "
             "docker compose --profile federated up; see docs/containers.md"
         )
+    let_rest(Path(shared))
     nodes = _nodes(Path(shared) / "supernodes", spec.clients)
     with _Remote.joined(folder) as federation:
         nodes.wait()

@@ -8,7 +8,6 @@ import time
 import pytest
 
 from edge.link import Direction, LinkError, LinkSpec, Trace
-from edge.link.alarm import Alarm
 from edge.link.relay import Relay
 
 PATIENCE_S = 20
@@ -351,33 +350,6 @@ def test_an_address_in_use_is_told():
         async with relayed(LinkSpec()) as (relay, echo):
             with pytest.raises(OSError, match=f"cannot listen on {relay.address}: .*in use"):
                 await Relay(LinkSpec(), relay.address, f"127.0.0.1:{echo.port}").start()
-
-    run(check())
-
-
-@pytest.mark.parametrize("kernel", [True, False])
-def test_an_alarm_rings_once_and_never_early(kernel, monkeypatch):
-    if not kernel:
-        monkeypatch.setattr("sys.platform", "darwin")
-
-    async def check():
-        loop = asyncio.get_running_loop()
-        rung = []
-        alarm = Alarm(lambda: rung.append(loop.time()))
-        assert alarm.precise or not kernel
-        asked = []
-        for wait in (0.001, 0.0, 0.01, -5.0):
-            asked.append(loop.time() + wait)
-            alarm.set(loop.time() + 100)
-            alarm.set(asked[-1])
-            await until(lambda: len(rung) == len(asked))
-        assert all(at >= due for at, due in zip(rung, asked, strict=True))
-        alarm.set(loop.time() + 0.01)
-        alarm.set(None)
-        await asyncio.sleep(0.03)
-        alarm.close()
-        alarm.close()
-        assert len(rung) == len(asked)
 
     run(check())
 

@@ -155,8 +155,9 @@ def test_samples_of_a_device_that_is_killed_have_failed_and_the_others_go_on(
     assert {event.client for event in lost} == {"device-1"}
     assert {event.detail for event in lost} == {note}
     assert 0 < len(lost) <= plan.total_samples // 2 - 5
-    labels = {event.sample: event.label for event in found if event.outcome != "failed"}
-    assert all(event.label == labels[event.sample % 21] for event in lost if event.sample is not None)
+    numbered = [(event, event.sample % 21) for event in found if event.sample is not None]
+    labels = {image: event.label for event, image in numbered if event.outcome != "failed"}
+    assert all(event.label == labels[image] for event, image in numbered)
 
 
 def test_a_tail_that_is_killed_is_started_again_and_nothing_is_lost(

@@ -1,9 +1,9 @@
 """An alarm of an event loop that rings on time.
 
 Epoll counts in whole milliseconds, and asyncio rounds up; at 20 Mbit/s that is two packets. Linux
-has timers that are files (``timerfd_create(2)``), which a loop can wait for to some tens of
-microseconds: it is set that much early, and what is left is waited for in a loop. Elsewhere the event
-loop's own timers must do.
+has timers that are files (``timerfd_create(2)``), from which a process wakes within some tens of
+microseconds, or a few hundred where it has slept for long: it is set that much early, and what is left is
+waited for in a loop. Elsewhere the event loop's own timers must do.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from collections.abc import Callable
 
 __all__ = ["Alarm"]
 
-_EARLY_S = 6e-5  # what it takes a process to wake, about
+_EARLY_S = (6e-5, 2.4e-4)  # what it takes a process to wake, about, at least and at most
+_EARLY_SHARE = 1 / 16  # of the time that it sleeps
 _MONOTONIC, _ABSOLUTE = 1, 1  # CLOCK_MONOTONIC, TFD_TIMER_ABSTIME
 
 
@@ -60,7 +61,9 @@ class Alarm:
         if self._descriptor is not None and self._libc is not None:
             setting = _Setting()
             if at is not None:
-                fraction, whole = math.modf(max(at - _EARLY_S, 0.0))
+                least, most = _EARLY_S
+                early = min(max(least, _EARLY_SHARE * (at - self._loop.time())), most)
+                fraction, whole = math.modf(max(at - early, 0.0))
                 # All zero would disarm it.
                 setting.value = _Timespec(int(whole), max(math.ceil(fraction * 1e9), 1))
                 if setting.value.nanoseconds >= 10**9:
