@@ -15,6 +15,7 @@ __all__ = [
     "FedsimError",
     "HardwareError",
     "ModelError",
+    "MonitorError",
     "OutputError",
     "Problem",
     "RunExistsError",
@@ -54,6 +55,10 @@ class ModelError(FedsimError):
     """A model that cannot be made or saved. The message names the method."""
 
     exit_code = 1
+
+
+class MonitorError(FedsimError):
+    """What a run tells cannot be served."""
 
 
 class TrainingError(FedsimError):

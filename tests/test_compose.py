@@ -9,8 +9,11 @@ import shutil
 import socket
 import subprocess
 import time
+import urllib.parse
+import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -282,6 +285,68 @@ def test_a_link_that_changes_while_it_runs(project: Project) -> None:
     sends = [event for event in project.events() if event["stage"] == "send"]
     took = [event["duration_s"] for event in sorted(sends, key=lambda event: event["start_s"])]  # type: ignore[arg-type,return-value]
     assert min(took[-100:]) > 0.2 > min(took[:30])  # type: ignore[type-var,operator]
+
+
+PROMETHEUS = """
+ARG BASE_IMAGE=python:3.11-slim
+FROM ${BASE_IMAGE}
+RUN apt-get update && apt-get install -y --no-install-recommends prometheus
+RUN mkdir /prometheus && chown nobody /prometheus
+USER nobody
+ENTRYPOINT ["prometheus"]
+"""
+
+
+@pytest.fixture(scope="module")
+def prometheus(command: list[str], tmp_path_factory: pytest.TempPathFactory) -> str:
+    """An image of Prometheus: that of the environment, or Debian's."""
+    if given := os.environ.get("PROMETHEUS_IMAGE"):
+        return given
+    name = "fedsim-test-prometheus"
+    words = ["docker", "build", "--tag", name, "--build-arg"]
+    words += [f"BASE_IMAGE={os.environ.get('BASE_IMAGE', 'python:3.11-slim')}", "-"]
+    done = subprocess.run(words, input=PROMETHEUS, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"there is no image of Prometheus: {done.stderr.strip().splitlines()[-1]}")
+    return name
+
+
+def test_every_query_of_the_dashboard_finds_something(project: Project, prometheus: str) -> None:
+    """Grafana itself is not started; what its dashboard asks for is asked of Prometheus."""
+    monitoring = ROOT / "docker" / "monitoring"
+    shutil.copytree(monitoring, project.folder / "docker" / "monitoring")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    project.environment |= {"PROMETHEUS_IMAGE": prometheus, "PROMETHEUS_PORT": str(port)}
+    services = ("report", "tail", "link", "device", "metrics", "prometheus")
+    project.compose("--profile", "monitoring", "up", "-d", "--scale", "device=3", *services)
+    assert project.exit_code() == 0
+
+    def asked(expression: str) -> list[dict[str, Any]]:
+        end = time.time()
+        words = {"query": expression, "start": end - 60, "end": end, "step": 2}
+        url = f"http://127.0.0.1:{port}/api/v1/query_range?{urllib.parse.urlencode(words)}"
+        with urllib.request.urlopen(url, timeout=20) as answer:
+            return json.load(answer)["data"]["result"]  # type: ignore[no-any-return]
+
+    def latest(expression: str) -> float:
+        (series,) = asked(expression)
+        return float(series["values"][-1][1])
+
+    wait_for(lambda: bool(asked("fedsim_samples_total")) and latest("sum(fedsim_samples_total)") == 599)
+    (row,) = project.summary().rows
+    assert latest("fedsim_accuracy") == pytest.approx(row.accuracy)
+    sends = [event for event in project.events() if event["stage"] == "send"]
+    for level, name in (("payload", "payload_bytes"), ("frame", "frame_bytes"), ("wire", "wire_bytes")):
+        told = latest(f'sum(fedsim_bytes_total{{level="{level}"}})')
+        assert told == sum(event[name] for event in sends)  # type: ignore[misc]
+    dashboard = json.loads((monitoring / "grafana" / "dashboards" / "fedsim.json").read_text())
+    split = [panel for panel in dashboard["panels"] if "federation" not in panel["title"]]
+    assert len(split) == len(dashboard["panels"]) - 2
+    for panel in split:
+        for target in panel["targets"]:
+            found = asked(target["expr"].replace("$__rate_interval", "10s"))
+            assert any(value != "NaN" for one in found for _, value in one["values"]), target["expr"]
 
 
 def test_a_port_that_is_taken(project: Project) -> None:

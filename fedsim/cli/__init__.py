@@ -1,4 +1,4 @@
-"""The command line: ``fedsim run``, ``sweep``, ``compare``, ``plan``, ``list``, ``doctor``, ``calibrate``.
+"""The command line: ``fedsim run``, ``sweep``, ``compare``, ``plan``, ``list``, ``doctor`` and others.
 
 Each command has a module. What is slow to import it imports when it runs, so that ``--help`` is instant.
 """
@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from fedsim import __version__
-from fedsim.cli import calibrate, compare, doctor, plan, run, sweep
+from fedsim.cli import calibrate, compare, doctor, monitor, plan, run, sweep
 from fedsim.cli import list as listing
 
 __all__ = ["app", "main"]
@@ -48,6 +48,7 @@ app.command()(doctor.doctor)
 app.command()(calibrate.calibrate)
 app.command()(plan.plan)
 app.command("list")(listing.list_names)
+app.command()(monitor.monitor)
 
 
 def main() -> None:

@@ -101,9 +101,9 @@ def run(plan: RunPlan, report: Callable[[int], None]) -> list[str]:
     finally:
         for job in opened:
             job.close()
+    _write_lost(there, lost)
     for file in there.events.iterdir():
         shutil.copy(file, plan.events)
-    _write_lost(plan, lost)
     return [*lost.values(), *_restarts(shared)]
 
 
