@@ -388,18 +388,27 @@ def test_four_supernodes(project: Project) -> None:
     assert all(f"this is client {number}" in done.stdout for number in range(4))
 
 
-def test_a_supernode_that_is_lost_in_a_round(project: Project) -> None:
-    project.write({**FEDERATED, "federation": {**FEDERATED["federation"], "rounds": 3}})  # type: ignore[dict-item]
+def test_a_supernode_that_is_lost_in_a_round_and_one_that_crashes(project: Project) -> None:
+    """The rounds go on without them; the one that is started again is there for the next method."""
+    (one,) = FEDERATED["federation"]["methods"]  # type: ignore[index]
+    methods = [{**one, "name": name} for name in ("fedproto", "fedavg")]
+    project.write({**FEDERATED, "federation": {**FEDERATED["federation"], "methods": methods}})  # type: ignore[dict-item]
     federated(project)
     (report,) = project.containers("report")
     rounds = "cat /shared/federation/rounds/run.json 2>/dev/null || echo"
     wait_for(lambda: "rounds" in project.shell(report, rounds))
-    victim = project.containers("supernode")[0]
-    subprocess.run(["docker", "kill", victim], check=True, capture_output=True)
+    killed, crashing, *_ = project.containers("supernode")
+    subprocess.run(["docker", "kill", killed], check=True, capture_output=True)
+    script = (
+        "for one in /proc/[0-9]*; do grep -q flower-supernod[e] $one/cmdline && kill -9 ${one#/proc/}; done"
+    )
+    project.shell(crashing, f"{script}; true")
     assert project.exit_code() == 0
-    (row,) = project.summary().federation.rows  # type: ignore[union-attr]
-    assert any("the SuperNode of client" in remark for remark in row.remarks)
-    assert (row.rounds[0].merged, row.rounds[-1].merged) == (4, 3)
+    first, second = project.summary().federation.rows  # type: ignore[union-attr]
+    assert sum("the SuperNode of client" in remark for remark in first.remarks) == 2
+    assert sum("has ended, and was started again" in remark for remark in first.remarks) == 1
+    assert [one.merged for one in first.rounds] == [4, 2]
+    assert [one.merged for one in second.rounds] == [3, 3]
 
 
 @pytest.mark.parametrize("text", ["name: [", "name: small\nfleet: [{count: -1}]\n"])

@@ -67,6 +67,7 @@ class RunSpec:
         evaluate_every: rounds from one evaluation to the next.
         limits: what the server puts up with, as the arguments of :class:`~fedsim.federated.checks.Limits`.
         seed: of everything that is drawn.
+        absent: clients that have gone for good: they are asked nothing, and have not replied.
         results: folder that the server writes to, on engines that have it in a process of its own.
 
     Raises:
@@ -91,6 +92,7 @@ class RunSpec:
     evaluate_every: int = 1
     limits: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
+    absent: tuple[int, ...] = ()
     results: str | None = None
 
     def __post_init__(self) -> None:
@@ -113,6 +115,12 @@ class RunSpec:
             yield Problem("partition", "either this or missions say who holds what")
         if self.missions is not None:
             yield from option_problems("missions", _Growth, self.missions)
+        yield from self._client_problems()
+
+    def _client_problems(self) -> Iterator[Problem]:
+        """What is wrong with what single clients have."""
+        if gone := [number for number in self.absent if not 0 <= number < self.clients]:
+            yield Problem("absent", "has to be numbers of clients", str(gone[0]))
         for client in self.slowness:
             if not client.isdecimal():
                 yield Problem(f"slowness.{client}", "has to be the number of a client")
@@ -145,8 +153,9 @@ class RunSpec:
         known = [one.name for one in fields(cls)]
         if not set(known[:_REQUIRED]) <= values.keys() <= set(known):
             raise _refused("; ".join(map(str, option_problems("", cls, values))))
-        if isinstance(values["networks"], list):
-            values["networks"] = tuple(values["networks"])
+        for name in ("networks", "absent"):
+            if isinstance(values.get(name), list):
+                values[name] = tuple(values[name])
         return cls(**values)
 
     # --- what is made of it ---------------------------------------------------------------------
@@ -215,6 +224,7 @@ class RunSpec:
             state=None if kept is None else kept.state,
             done=0 if kept is None else kept.rounds,
             informed=() if kept is None else kept.informed,
+            absent=self.absent,
             merged=merged,
             round_ended=round_ended,
         )

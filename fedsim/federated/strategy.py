@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
+from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
@@ -30,6 +31,11 @@ __all__ = ["Limits", "Merged", "MethodStrategy", "Rejection", "RoundRecord"]
 #: Told of the server's work in a round: the round, the Unix time at which it began, its seconds.
 Merged = Callable[[int, float, float], None]
 
+_AWAY = (
+    ErrorCode.MESSAGE_UNAVAILABLE,
+    ErrorCode.REPLY_MESSAGE_UNAVAILABLE,
+    ErrorCode.NODE_UNAVAILABLE,
+)
 _WAIT_S = 0.5  # between two looks at which nodes have come
 
 _logger = logging.getLogger(__name__)
@@ -48,6 +54,7 @@ class MethodStrategy(Strategy):
         state: to go on from; by default the method's start.
         done: rounds that are behind that state.
         informed: partitions that have what the method's setup sends, as far as the server has heard.
+        absent: partitions whose nodes have gone for good, and are not waited for.
         merged: called when the replies of a round have been read and merged.
         round_ended: called after every round with the state and the record of it.
     """
@@ -64,6 +71,7 @@ class MethodStrategy(Strategy):
         state: State | None = None,
         done: int = 0,
         informed: Iterable[int] = (),
+        absent: Iterable[int] = (),
         merged: Merged | None = None,
         round_ended: Callable[[State, RoundRecord], None] | None = None,
     ) -> None:
@@ -74,6 +82,7 @@ class MethodStrategy(Strategy):
         self.state = method.start(site) if state is None else state
         self.records: list[RoundRecord] = []
         self.informed = set(informed)
+        self._absent = frozenset(absent)
         self._evaluate_every = evaluate_every
         self._limits = limits or Limits()
         self._done = done
@@ -233,6 +242,8 @@ class MethodStrategy(Strategy):
         kind = f"{MessageType.QUERY}.{action}"
         messages = []
         for partition, packet in packets.items():
+            if partition not in self._nodes:
+                continue
             content = packet.content()
             content[ROUND] = ConfigRecord({"number": number})
             messages.append(Message(content, self._nodes[partition], kind, group_id=str(number)))
@@ -259,6 +270,7 @@ class MethodStrategy(Strategy):
         return [
             Message(contents[p not in self.informed], self._nodes[p], kind, group_id=str(number))
             for p in partitions
+            if p in self._nodes
         ]
 
     def _heard(
@@ -290,7 +302,8 @@ class MethodStrategy(Strategy):
                 refused[partition] = one_line(f"a reply to {what}, asked was {kind!r} of round {number}")
             else:
                 found[partition] = reply
-        refused |= {p: "no reply in time" for p in asked if p not in found and p not in refused}
+        silent = [p for p in asked if p not in found and p not in refused]
+        refused |= {p: "no reply in time" if p in self._nodes else "it has gone" for p in silent}
         return {p: found[p] for p in sorted(found) if p not in refused}, refused
 
     def _behind(self, partition: int, reply: Message) -> float:
@@ -320,28 +333,45 @@ class MethodStrategy(Strategy):
         return packet
 
     def _meet(self, grid: Grid) -> None:
-        """Wait until all clients are there, and ask each which partition it has; once a run."""
+        """Wait until all clients are there but those that have gone; once a run."""
         if self._nodes:
             return
         deadline = time.monotonic() + self._limits.nodes_s
-        while len(nodes := sorted(grid.get_node_ids())) < self.site.clients:
+        expected = set(range(self.site.clients)) - self._absent
+        asked: set[int] = set()
+        questions: set[str] = set()
+        while missing := expected - self._nodes.keys():
+            nodes = set(grid.get_node_ids())
+            if nodes - asked and len(nodes) >= len(expected):
+                hellos = [Message(RecordDict(), node, MessageType.QUERY) for node in sorted(nodes - asked)]
+                questions |= set(grid.push_messages(hellos))
+                asked |= nodes
+            for reply in grid.pull_messages(questions) if questions else ():
+                questions.discard(reply.metadata.reply_to_message_id)
+                self._greet(reply)
+            if (
+                expected <= self._nodes.keys()
+            ):  # whoever else was asked has gone, and may be listed for a while
+                break
             if time.monotonic() > deadline:
                 waited = f"{self._limits.nodes_s:g} seconds"
-                raise FederationError(f"{len(nodes)} of {self.site.clients} clients have come in {waited}")
+                if len(nodes) < len(expected):
+                    raise FederationError(f"{len(nodes)} of {len(expected)} clients have come in {waited}")
+                raise FederationError(f"no node has said in {waited} that it has partition {min(missing)}")
             time.sleep(_WAIT_S)
-        left = max(1.0, deadline - time.monotonic())
-        asked = [Message(RecordDict(), node, MessageType.QUERY) for node in nodes]
-        for reply in grid.send_and_receive(asked, timeout=left):
-            node = reply.metadata.src_node_id
-            if reply.has_error():
-                raise FederationError(f"node {node} says of itself: {one_line(reply.error.reason)}")
-            hello = reply.content.get(HELLO)
-            partition = hello.get("partition") if isinstance(hello, ConfigRecord) else None
-            if not isinstance(partition, int) or not 0 <= partition < self.site.clients:
-                raise FederationError(f"node {node} has partition {partition!r} of {self.site.clients}")
-            if partition in self._nodes:
-                raise FederationError(f"two nodes have partition {partition}")
-            self._nodes[partition] = node
-        if missing := [p for p in range(self.site.clients) if p not in self._nodes]:
-            raise FederationError(f"no node has partition {missing[0]}")
         self._partitions = {node: partition for partition, node in self._nodes.items()}
+
+    def _greet(self, reply: Message) -> None:
+        """Hear of a node which partition it has."""
+        node = reply.metadata.src_node_id
+        if reply.has_error() and reply.error.code in _AWAY:
+            return
+        if reply.has_error():
+            raise FederationError(f"node {node} says of itself: {one_line(reply.error.reason)}")
+        hello = reply.content.get(HELLO)
+        partition = hello.get("partition") if isinstance(hello, ConfigRecord) else None
+        if not isinstance(partition, int) or not 0 <= partition < self.site.clients:
+            raise FederationError(f"node {node} has partition {partition!r} of {self.site.clients}")
+        if partition in self._nodes:
+            raise FederationError(f"two nodes have partition {partition}")
+        self._nodes[partition] = node

@@ -18,6 +18,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -73,7 +74,9 @@ def run(
             federation.look()
 
         results = Path(shared) / "federation"
-        return federation.carry_out(spec, results, report=report, watch=watch).outcome(nodes.troubles)
+        nodes.look()
+        there = replace(spec, absent=tuple(nodes.gone))
+        return federation.carry_out(there, results, report=report, watch=watch).outcome(nodes.troubles())
 
 
 class _Remote(Federation):
@@ -137,8 +140,7 @@ class _Nodes:
     def __init__(self, folder: Path, clients: int) -> None:
         self._alive: dict[int, int] = {}  # pipes, by client
         self._heard: set[int] = set()
-        #: Those that have ended before the run did, in words.
-        self.troubles: list[str] = []
+        self._ended: dict[int, bool] = {}  # before the run did; whether they have not come back since
         self._folder, self._clients = folder, clients
         for client in range(clients):
             node = folder / str(client)
@@ -165,22 +167,33 @@ class _Nodes:
         _wait_for(there, told)
 
     def look(self) -> None:
-        """Note who has ended.
+        """Note who has ended, and who has come back: a SuperNode that crashes is started again.
 
         Raises:
-            FederationError: all have.
+            FederationError: all have ended.
         """
-        for client, pipe in list(self._alive.items()):
+        for client, pipe in self._alive.items():
             try:
                 ended = not os.read(pipe, 1)
             except BlockingIOError:  # its other end is open
                 self._heard.add(client)
+                if client in self._ended:
+                    self._ended[client] = False
                 continue
             if ended and client in self._heard:
-                os.close(self._alive.pop(client))
-                self.troubles.append(f"the SuperNode of client {client} has ended")
-                if not self._alive:
-                    raise FederationError("all SuperNodes have ended")
+                self._ended[client] = True
+        if len(self.gone) == self._clients:
+            raise FederationError("all SuperNodes have ended")
+
+    @property
+    def gone(self) -> list[int]:
+        """The clients whose SuperNodes are not there any more."""
+        return sorted(client for client, away in self._ended.items() if away)
+
+    def troubles(self) -> list[str]:
+        """Whose SuperNode has ended, in words."""
+        again = {True: "", False: ", and was started again"}
+        return [f"the SuperNode of client {one} has ended{again[away]}" for one, away in self._ended.items()]
 
 
 @cache

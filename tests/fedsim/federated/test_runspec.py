@@ -45,6 +45,7 @@ def test_what_is_written_is_read_again(options, partition, dropout, slowness, se
         seed=seed,
         results=results,
         limits={"reply_s": 5.0},
+        absent=(2, 0),
     )
     text = made.to_json()
     assert RunSpec.from_json(text) == made
@@ -68,6 +69,8 @@ def test_what_is_written_is_read_again(options, partition, dropout, slowness, se
         ({"partition": None}, "either this or missions"),
         ({"partition": None, "missions": {**MISSIONS, "base": 5}}, "missions.base = 5: has to be"),
         ({"partition": None, "missions": {**MISSIONS, "shot": 1}}, "missions.shot = 1: unknown key"),
+        ({"absent": [0, 3]}, "absent = 3: has to be numbers of clients"),
+        ({"absent": ["first"]}, "absent"),
         ({"slowness": {"first": 2.0}}, "slowness.first: has to be the number of a client"),
     ],
 )

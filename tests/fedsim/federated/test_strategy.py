@@ -6,7 +6,8 @@ import struct
 
 import numpy as np
 import pytest
-from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
+from flwr.common.constant import ErrorCode
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -344,6 +345,59 @@ def test_a_node_that_does_not_say_who_it_is_ends_the_run(content, said, site, st
         run(site, METHOD, app_with(site, METHOD, {(0, LIAR): lie}, kind="query"), state=start)
 
 
+class Fewer(InlineGrid):
+    """One client's node has gone."""
+
+    def get_node_ids(self):
+        return [node for node in super().get_node_ids() if self.partition_of(node) != LIAR]
+
+
+def test_a_client_that_has_gone_is_not_waited_for_and_counts_as_silent(site, start):
+    cohorts = Without(4, 4, site.seed, absent={number: frozenset({LIAR}) for number in (1, 2, 3)})
+    expected = run(site, METHOD, state=start, cohorts=cohorts)
+    strategy = run(site, METHOD, state=start, grid=Fewer, absent=[LIAR])
+    assert strategy.state.to_bytes() == expected.state.to_bytes()
+    for record in strategy.records:
+        assert record.merged == (0, 1, 3)
+        assert {(one.partition, one.reason) for one in record.rejected if one.partition == LIAR} >= {
+            (LIAR, "it has gone")
+        }
+
+
+def test_a_client_that_has_gone_and_is_there_again_takes_part(site, start):
+    strategy = run(site, METHOD, state=start, absent=[LIAR])
+    assert [record.merged for record in strategy.records] == [(0, 1, 2, 3)] * 3
+
+
+@pytest.mark.parametrize("absent", [[], [0]])
+def test_a_client_that_is_missed_ends_the_run(absent, site, start):
+    said = f"3 of {4 - len(absent)} clients" if not absent else f"it has partition {LIAR}"
+    with pytest.raises(FederationError, match=said):
+        run(site, METHOD, state=start, grid=Fewer, absent=absent, limits=Limits(nodes_s=0.1))
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_a_node_that_has_gone_but_is_still_listed_is_left_out(answers, site, start):
+    class Listed(InlineGrid):
+        """One client's node has been started again, and is listed twice."""
+
+        def get_node_ids(self):
+            return [*super().get_node_ids(), 99]
+
+        def push_messages(self, messages):
+            asked = list(messages)
+            self.gone = [one for one in asked if one.metadata.dst_node_id == 99]
+            return super().push_messages([one for one in asked if one.metadata.dst_node_id != 99])
+
+        def pull_messages(self, message_ids):
+            error = Error(ErrorCode.NODE_UNAVAILABLE, "gone")
+            errors = [Message(error, reply_to=one) for one in self.gone if answers]
+            return super().pull_messages(message_ids) + errors
+
+    strategy = run(site, METHOD, state=start, grid=Listed)
+    assert [record.merged for record in strategy.records] == [(0, 1, 2, 3)] * 3
+
+
 # What a client is given to keep
 
 
@@ -476,7 +530,7 @@ def test_engines_that_wait_are_given_the_limit(site, start):
             return super().send_and_receive(messages, timeout=timeout)
 
     run(site, METHOD, state=start, grid=Waiting, limits=Limits(reply_s=12.5, nodes_s=0.5))
-    assert waits == {12.5, 1.0}  # the rounds, and the first question of all
+    assert waits == {12.5}
 
 
 @pytest.mark.parametrize("name", ["payload_bytes", "samples", "magnitude", "nodes_s", "reply_s"])
