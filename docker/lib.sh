@@ -51,7 +51,9 @@ idle() {
 # stay: until asked to stop, since Compose would stop all services as soon as one ends; or until another run begins.
 stay() {
     trap 'exit 0' TERM INT
-    while [ "$(cat "$FEDSIM_SHARED/begun" 2>/dev/null || true)" = "$run" ]; do
+    while :; do
+        now=$(cat "$FEDSIM_SHARED/begun" 2>/dev/null || true)
+        [ -n "$now" ] && [ "$now" != "$run" ] && break
         sleep 1 &
         wait $!
     done

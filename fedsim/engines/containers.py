@@ -93,7 +93,7 @@ def run(plan: RunPlan, report: Callable[[int], None]) -> list[str]:
             arguments = device_arguments(there, number, device, address if remote else None)
             devices.append(_Device(device, shared / "devices" / str(number), arguments))
             opened.append(devices[-1])
-        _complete(shared / "devices")
+        let_rest(shared)
         for job in between:  # they start at once with the devices, which take longer
             job.wait_until_it_serves()
         lost = _wait(there, devices, between, report)
@@ -317,20 +317,14 @@ def _put_between(plan: RunPlan, shared: Path, opened: list[_Job]) -> dict[str, s
         arguments += ["--listen", f"0.0.0.0:{port}", *_announced(folder)]
         opened.append(_Job(folder, arguments))
         links[cell] = f"{_LINK}:{port}"
-    _complete(shared / "links")
     return links
 
 
 def let_rest(shared: Path) -> None:
-    """Tell server, links and devices of a run that has no split network that there is nothing to do."""
+    """Tell server, links and devices that whoever has been told nothing by now has nothing to do."""
     for name in ("links", "devices"):
-        _complete(shared / name)
-
-
-def _complete(folder: Path) -> None:
-    """Nobody will be told more than what is in this folder of jobs."""
-    folder.mkdir(exist_ok=True)
-    (folder / "complete").touch()
+        (shared / name).mkdir(exist_ok=True)
+        (shared / name / "complete").touch()
 
 
 def _announced(folder: Path) -> list[str]:

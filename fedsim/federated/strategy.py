@@ -339,16 +339,20 @@ class MethodStrategy(Strategy):
         deadline = time.monotonic() + self._limits.nodes_s
         expected = set(range(self.site.clients)) - self._absent
         asked: set[int] = set()
-        questions: set[str] = set()
+        questions: dict[str, int] = {}  # nodes that are asked, by the message
         while missing := expected - self._nodes.keys():
             nodes = set(grid.get_node_ids())
             if nodes - asked and len(nodes) >= len(expected):
-                hellos = [Message(RecordDict(), node, MessageType.QUERY) for node in sorted(nodes - asked)]
-                questions |= set(grid.push_messages(hellos))
+                new = sorted(nodes - asked)
+                hellos = [Message(RecordDict(), node, MessageType.QUERY) for node in new]
+                questions |= zip(grid.push_messages(hellos), new, strict=True)
                 asked |= nodes
-            for reply in grid.pull_messages(questions) if questions else ():
-                questions.discard(reply.metadata.reply_to_message_id)
-                self._greet(reply)
+            for reply in grid.pull_messages(list(questions)) if questions else ():
+                node = questions.pop(reply.metadata.reply_to_message_id, None)
+                if reply.has_error() and reply.error.code in _AWAY:
+                    asked.discard(node)  # to be asked again, as long as it is listed
+                else:
+                    self._greet(reply)
             if (
                 expected <= self._nodes.keys()
             ):  # whoever else was asked has gone, and may be listed for a while
@@ -364,8 +368,6 @@ class MethodStrategy(Strategy):
     def _greet(self, reply: Message) -> None:
         """Hear of a node which partition it has."""
         node = reply.metadata.src_node_id
-        if reply.has_error() and reply.error.code in _AWAY:
-            return
         if reply.has_error():
             raise FederationError(f"node {node} says of itself: {one_line(reply.error.reason)}")
         hello = reply.content.get(HELLO)

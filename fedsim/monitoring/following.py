@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,11 +13,20 @@ __all__ = ["Following"]
 
 _log = logging.getLogger(__name__)
 
+_BEGINNING = 256  # bytes; the first event is in them, and when it began
+
 
 @dataclass
 class _File:
-    inode: int
     offset: int = 0
+    beginning: bytes = (
+        b""  # by which it is known: what is made in its place may be called like it in every way
+    )
+
+    def is_there(self, path: Path) -> bool:
+        """Whether it is still the same, and no shorter."""
+        with path.open("rb") as file:
+            return file.read(len(self.beginning)) == self.beginning and path.stat().st_size >= self.offset
 
 
 class Following:
@@ -39,18 +49,16 @@ class Following:
             whether these are of another run, since a file that was there is gone or has begun anew; and the
             events.
         """
-        there = {path: path.stat() for path in sorted(self._folder.glob("*.jsonl"))}
-        anew = any(
-            path not in there or there[path].st_ino != file.inode or there[path].st_size < file.offset
-            for path, file in self._files.items()
-        )
+        try:
+            anew = not all(file.is_there(path) for path, file in self._files.items())
+        except FileNotFoundError:
+            anew = True
         if anew:
             self._files.clear()
         events: list[Event] = []
-        for path, status in there.items():
-            file = self._files.setdefault(path, _File(status.st_ino))
-            if status.st_size > file.offset:
-                events += self._grown(path, file)
+        for path in sorted(self._folder.glob("*.jsonl")):
+            with suppress(FileNotFoundError):  # an earlier run is being removed
+                events += self._grown(path, self._files.setdefault(path, _File()))
         return anew, events
 
     @staticmethod
@@ -59,6 +67,7 @@ class Following:
             opened.seek(file.offset)
             new = opened.read()
         whole = new[: new.rfind(b"\n") + 1]
+        file.beginning = file.beginning or whole[:_BEGINNING]
         file.offset += len(whole)
         events = []
         for line in whole.splitlines():

@@ -27,6 +27,7 @@ class SampleMetrics:
     """Counts events. What several files tell of a client comes together."""
 
     def __init__(self) -> None:
+        self._open: dict[tuple[str, str, int], list[Event]] = {}  # stages of samples that have not ended yet
         self._ended: Counter[tuple[str, str, str]] = Counter()  # method, client, outcome
         self._labelled: Counter[str] = Counter()  # method
         self._right: Counter[str] = Counter()
@@ -37,12 +38,11 @@ class SampleMetrics:
     def add(self, events: Iterable[Event]) -> None:
         """Count these, too."""
         for event in events:
-            if event.outcome is not None:
-                self._end(event, event.outcome)
-            if event.stage in STAGES and event.sample is not None and event.outcome != "failed":
-                buckets = self._lasted.setdefault((event.method, event.stage), [0] * (len(BOUNDS_S) + 1))
-                buckets[bisect_left(BOUNDS_S, event.duration_s)] += 1
-                self._seconds[event.method, event.stage] += event.duration_s  # type: ignore[assignment]
+            if event.sample is not None and event.stage in STAGES:
+                stages = self._open.setdefault((event.method, event.client, event.sample), [])
+                stages.append(event)
+                if event.outcome is not None:
+                    self._end(event, event.outcome)
             if event.stage != "stream":  # whose bytes are those of its samples once more
                 for level, name in _BYTES.items():
                     if (number := getattr(event, name)) is not None:
@@ -53,6 +53,11 @@ class SampleMetrics:
         if event.label is not None:
             self._labelled[event.method] += 1
             self._right[event.method] += event.prediction == event.label
+        stages = self._open.pop((event.method, event.client, event.sample or 0), [])
+        for one in stages if outcome != "failed" else ():
+            buckets = self._lasted.setdefault((one.method, one.stage), [0] * (len(BOUNDS_S) + 1))
+            buckets[bisect_left(BOUNDS_S, one.duration_s)] += 1
+            self._seconds[one.method, one.stage] += one.duration_s  # type: ignore[assignment]
 
     def collect(self) -> Iterator[Metric]:
         """The metrics."""
@@ -72,7 +77,8 @@ class SampleMetrics:
         yield accuracy
         sent = CounterMetricFamily(
             "fedsim_bytes",
-            "Bytes to the server: payload, frame, wire; reply: bytes of the wire from it.",
+            "Bytes to the server: payload, frame, wire; reply: bytes of the wire from it. "
+            "Of rounds the stage tells the direction.",
             labels=("method", "client", "stage", "level"),
         )
         for key, number in self._bytes.items():

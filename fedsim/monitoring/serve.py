@@ -25,6 +25,7 @@ class RunMetrics(Collector):
 
     ::
 
+        FOLDER/begun                        another text for each launch; need not be there
         FOLDER/events/*.jsonl               what the devices tell
         FOLDER/federation/events/*.jsonl    what the rounds of a federation cost
         FOLDER/federation/rounds/run.json   what they came to
@@ -35,7 +36,10 @@ class RunMetrics(Collector):
     """
 
     def __init__(self, folder: Path, server: str | None = None) -> None:
-        self._sources = (Following(folder / "events"), Following(folder / "federation" / "events"))
+        self._begun = folder / "begun"
+        self._launch: str | None = None
+        self._devices = Following(folder / "events")
+        self._federation = Following(folder / "federation" / "events")
         self._samples = SampleMetrics()
         self._rounds = RoundMetrics(folder / "federation")
         self._tail = None if server is None else TailMetrics(server)
@@ -51,11 +55,13 @@ class RunMetrics(Collector):
             yield from self._tail.collect()
 
     def _follow(self) -> None:
-        read = [source.read() for source in self._sources]
-        if any(anew for anew, _ in read):
-            self._samples = SampleMetrics()
-        for _, events in read:
-            self._samples.add(events)
+        launch = self._begun.read_text() if self._begun.exists() else None
+        anew, events = self._devices.read()
+        if anew or launch != self._launch:
+            self._samples, self._launch = SampleMetrics(), launch
+        self._samples.add(events)
+        _, events = self._federation.read()  # whose files begin anew with each method of a run
+        self._samples.add(events)
 
 
 @contextmanager

@@ -37,6 +37,7 @@ _CERTIFICATES = "FEDSIM_CERTIFICATES"
 _HOST, _PORT = "superlink", 9092  # name of the service
 _COME_S = 120.0  # until SuperLink and SuperNodes are there
 _POLL_S = 0.2
+_BACK_S = 10.0  # in which a SuperNode that crashed is started again
 _ASK_S = 30.0  # between two looks at what Flower thinks of the run
 _GONE_S = 10.0  # that nobody answers at the SuperLink's address until it is taken for gone
 
@@ -74,7 +75,7 @@ def run(
             federation.look()
 
         results = Path(shared) / "federation"
-        nodes.look()
+        nodes.settle()
         there = replace(spec, absent=tuple(nodes.gone))
         return federation.carry_out(there, results, report=report, watch=watch).outcome(nodes.troubles())
 
@@ -140,7 +141,8 @@ class _Nodes:
     def __init__(self, folder: Path, clients: int) -> None:
         self._alive: dict[int, int] = {}  # pipes, by client
         self._heard: set[int] = set()
-        self._ended: dict[int, bool] = {}  # before the run did; whether they have not come back since
+        self._away: dict[int, float] = {}  # since when they have ended
+        self._back: set[int] = set()  # that had ended, and were started again
         self._folder, self._clients = folder, clients
         for client in range(clients):
             node = folder / str(client)
@@ -177,23 +179,37 @@ class _Nodes:
                 ended = not os.read(pipe, 1)
             except BlockingIOError:  # its other end is open
                 self._heard.add(client)
-                if client in self._ended:
-                    self._ended[client] = False
+                if self._away.pop(client, None) is not None:
+                    self._back.add(client)
                 continue
             if ended and client in self._heard:
-                self._ended[client] = True
+                self._away.setdefault(client, time.monotonic())
         if len(self.gone) == self._clients:
             raise FederationError("all SuperNodes have ended")
+
+    def settle(self) -> None:
+        """Wait for those that have just crashed to be started again.
+
+        Raises:
+            FederationError: all have ended.
+        """
+        self.look()
+        while any(time.monotonic() - since < _BACK_S for since in self._away.values()):
+            time.sleep(_POLL_S)
+            self.look()
 
     @property
     def gone(self) -> list[int]:
         """The clients whose SuperNodes are not there any more."""
-        return sorted(client for client, away in self._ended.items() if away)
+        return sorted(self._away)
 
     def troubles(self) -> list[str]:
         """Whose SuperNode has ended, in words."""
-        again = {True: "", False: ", and was started again"}
-        return [f"the SuperNode of client {one} has ended{again[away]}" for one, away in self._ended.items()]
+        again = sorted(self._back - self._away.keys())
+        return [
+            *(f"the SuperNode of client {one} has ended" for one in self.gone),
+            *(f"the SuperNode of client {one} has ended, and was started again" for one in again),
+        ]
 
 
 @cache

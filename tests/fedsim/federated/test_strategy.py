@@ -387,7 +387,10 @@ def test_a_node_that_has_gone_but_is_still_listed_is_left_out(answers, site, sta
         def push_messages(self, messages):
             asked = list(messages)
             self.gone = [one for one in asked if one.metadata.dst_node_id == 99]
-            return super().push_messages([one for one in asked if one.metadata.dst_node_id != 99])
+            numbers = super().push_messages([one for one in asked if one.metadata.dst_node_id != 99])
+            for one in self.gone:  # which is the last
+                one.metadata.__dict__["_message_id"] = "gone"
+            return [*numbers, *("gone" for _ in self.gone)]
 
         def pull_messages(self, message_ids):
             error = Error(ErrorCode.NODE_UNAVAILABLE, "gone")

@@ -38,7 +38,8 @@ def labels(**values: str) -> Labels:
 def of_a_sample(number: int, prediction: int | None, client: str = "device-0") -> list[Event]:
     total = Event("run", "float32", client, "total", 1.0, 0.02, "measured", sample=number, label=1)
     if prediction is None:
-        return [replace(total, outcome="failed", detail="lost")]
+        waited = replace(total, stage="send", label=None, duration_s=10.0)
+        return [waited, replace(total, outcome="failed", detail="lost")]
     send = replace(total, stage="send", label=None, duration_s=0.01, payload_bytes=100, frame_bytes=110)
     send = replace(send, wire_bytes=200, reply_wire_bytes=90)
     return [send, replace(total, outcome="answered", prediction=prediction)]
@@ -61,6 +62,8 @@ def test_samples_bytes_latencies_and_accuracy(folder: Path) -> None:
         second.append(of_a_sample(3, prediction=None, client="device-1"))
         stream = Event("run", "float32", "device-1", "stream", 1.0, 9.0, "measured", wire_bytes=5000)
         second.append([stream])
+        reply = Event("run", "fedavg", "client-0", "up", 1.0, 1.0, "measured", round=1, outcome="failed")
+        second.append([reply])  # a message of a round, and no sample
         for _ in range(2):  # to be asked again counts nothing twice
             found = asked(port)
     first.close()
@@ -80,7 +83,7 @@ def test_samples_bytes_latencies_and_accuracy(folder: Path) -> None:
     assert of_first == {"payload": 200, "frame": 220, "wire": 400, "reply": 180}
     assert sum(found["fedsim_bytes_total"].values()) == 3 * 500
     lasted = labels(method="float32", stage="total")
-    assert found["fedsim_stage_seconds_count"][lasted] == 3
+    assert found["fedsim_stage_seconds_count"] == {lasted: 3, labels(method="float32", stage="send"): 3}
     assert found["fedsim_stage_seconds_sum"][lasted] == pytest.approx(0.06)
     buckets = {
         float(dict(key)["le"]): number
@@ -104,6 +107,22 @@ def test_another_run_begins_from_zero(folder: Path) -> None:
     journal.close()
     assert sum(found["fedsim_samples_total"].values()) == 1
     assert found["fedsim_accuracy"] == {labels(method="float32"): 0}
+
+
+def test_another_launch_begins_from_zero_and_another_method_does_not(folder: Path) -> None:
+    events = folder / "federation" / "events"
+    events.mkdir(parents=True)
+    up = Event("run", "fedavg", "client-0", "up", 1.0, 1.0, "measured", round=1, payload_bytes=100)
+    (folder / "begun").write_text("1")
+    with serving(RunMetrics(folder), "127.0.0.1", 0) as port:
+        for method in ("fedavg", "fedproto"):  # each has a new file
+            (events / "events.jsonl").unlink(missing_ok=True)
+            (events / "events.jsonl").write_text(replace(up, method=method).to_json() + "\n")
+            found = asked(port)["fedsim_bytes_total"]
+        assert {dict(key)["method"] for key in found} == {"fedavg", "fedproto"}
+        (folder / "begun").write_text("2")
+        (events / "events.jsonl").unlink()
+        assert "fedsim_bytes_total" not in asked(port)
 
 
 def test_rounds_of_a_federation(folder: Path) -> None:
