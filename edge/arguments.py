@@ -38,6 +38,8 @@ class Parser(argparse.ArgumentParser):
     """
 
     def __init__(self, needs: Sequence[str] = (), **settings: Any) -> None:
+        said = "@FILE stands for the arguments in a file, one on each line; @@FILE for one that comes later."
+        settings["epilog"] = " ".join(filter(None, [settings.get("epilog"), said]))
         super().__init__(fromfile_prefix_chars="@", **settings)
         self._needs = needs
 
