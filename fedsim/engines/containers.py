@@ -101,9 +101,11 @@ def run(plan: RunPlan, report: Callable[[int], None]) -> list[str]:
     finally:
         for job in opened:
             job.close()
-    _write_lost(there, lost)
-    for file in there.events.iterdir():
+    for file in there.events.iterdir():  # once: a device that is on its way may still tell something
         shutil.copy(file, plan.events)
+    _write_lost(plan, lost)
+    if lost:
+        shutil.copy(plan.events / "lost.jsonl", there.events)  # for whoever follows the run
     return [*lost.values(), *_restarts(shared)]
 
 
